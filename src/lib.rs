@@ -1,0 +1,55 @@
+//! sidescale: a forecasting sidecar that scales GPU inference Deployments ahead of their load.
+//!
+//! One small container stands next to every inference server. It carries the requests, measures request rate and GPU
+//! load in its own process, and elects one leader among its fellows through a Kubernetes Lease. The leader forecasts
+//! the load of the whole Deployment, computes the replicas needed by the time new pods can be ready, and scales its own
+//! Deployment.
+//!
+//! # The way of the data
+//!
+//! ```text
+//! proxy, gpu  ->  report  ->  fleet  ->  history  ->  forecast  ->  plan  ->  scale
+//!  measure        one pod     all pods    weeks        quantiles    replicas   the Deployment
+//!                                                                   + reasons
+//! ```
+//!
+//! Everything left of `fleet` runs in every pod; everything right of it runs in the leader.
+//!
+//! # Floors
+//!
+//! A module may import from a lower floor or from its own subtree, never from its own floor's other modules or from
+//! above. `tests/architecture.rs` parses this table and holds the sources to it.
+//!
+//! ```floors
+//!  0 clock units lifecycle
+//!  1 policy proxy gpu leader
+//!  2 report
+//!  3 fleet
+//!  4 history
+//!  5 forecast behavior
+//!  6 plan baseline
+//!  7 scale
+//!  8 config
+//!  9 controller
+//! 10 admin local telemetry
+//! 11 app
+//! 12 demo
+//! 13 cli
+//! ```
+//!
+//! # What is pure
+//!
+//! ```pure
+//! units policy history forecast behavior plan baseline controller leader::machine
+//! ```
+//!
+//! These name no runtime, socket, clock or random source: `now` and a seeded generator are given to them.
+
+pub mod clock;
+pub mod fleet;
+pub mod forecast;
+pub mod lifecycle;
+pub mod plan;
+pub mod policy;
+pub mod report;
+pub mod units;
