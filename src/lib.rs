@@ -46,6 +46,7 @@
 //! These name no runtime, socket, clock or random source: `now` and a seeded generator are given to them.
 
 pub mod clock;
+pub mod config;
 pub mod fleet;
 pub mod forecast;
 pub mod lifecycle;

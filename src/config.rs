@@ -1,0 +1,312 @@
+//! What `run` was given, and what was meant by it.
+//!
+//! [`Given`] holds flags and variables as typed; [`Config`] is complete and valid. Every default stands here, once.
+//! A flag that `run` cannot honour is an error of the command line (exit code 64); what concerns policy or cluster is
+//! not read here, because requests must flow without either.
+
+use std::net::{IpAddr, SocketAddr};
+use std::path::PathBuf;
+use std::time::Duration;
+
+use clap::Args;
+
+use crate::units::{NotADuration, parse_duration};
+
+/// Flags and variables of `sidescale run`, as typed.
+#[derive(Args, Clone, Debug)]
+pub struct Given {
+    /// Address that takes requests; repeatable, in pairs with --upstream
+    #[arg(long, env = "SIDESCALE_LISTEN", value_name = "ADDR", value_delimiter = ',', default_value = "0.0.0.0:8080")]
+    pub listen: Vec<SocketAddr>,
+
+    /// Inference server to pass them to; repeatable, in pairs with --listen
+    #[arg(long, env = "SIDESCALE_UPSTREAM", value_name = "ADDR", value_delimiter = ',', default_value = "127.0.0.1:8000")]
+    pub upstream: Vec<SocketAddr>,
+
+    /// What the inference server speaks: auto or http1 (auto means http1 in this version)
+    #[arg(long, env = "SIDESCALE_UPSTREAM_PROTOCOL", value_name = "PROTOCOL", default_value = "auto")]
+    pub upstream_protocol: String,
+
+    /// When the inference server counts as ready: tcp, or http:/path for a 2xx answer
+    #[arg(long, env = "SIDESCALE_UPSTREAM_READY", value_name = "PROBE", default_value = "tcp")]
+    pub upstream_ready: String,
+
+    /// Address of the admin port: metrics, health, the page and the API
+    #[arg(long, env = "SIDESCALE_ADMIN", value_name = "ADDR", default_value = "0.0.0.0:9090")]
+    pub admin: SocketAddr,
+
+    /// Address of the member channel, on which the leader asks for reports
+    #[arg(long, env = "SIDESCALE_MEMBER", value_name = "ADDR", default_value = "0.0.0.0:9190")]
+    pub member: SocketAddr,
+
+    /// Policy file; read again when it changes
+    #[arg(long, env = "SIDESCALE_POLICY", value_name = "FILE", default_value = "/etc/sidescale/policy.yaml")]
+    pub policy: PathBuf,
+
+    /// Deployment to scale; default: the policy's, else the one that owns this pod
+    #[arg(long, env = "SIDESCALE_TARGET", value_name = "NAME")]
+    pub target: Option<String>,
+
+    /// Namespace of pod and Deployment; default: the pod's own
+    #[arg(long, env = "SIDESCALE_NAMESPACE", value_name = "NAME")]
+    pub namespace: Option<String>,
+
+    /// Kubeconfig file; default: the in-cluster account, else $KUBECONFIG or ~/.kube/config
+    #[arg(long, env = "SIDESCALE_KUBECONFIG", value_name = "FILE")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Proxy, measuring and metrics alone
+    #[arg(long, env = "SIDESCALE_NO_CLUSTER")]
+    pub no_cluster: bool,
+
+    /// GPUs of this pod by index or UUID, comma-separated; default: all that NVML shows here
+    #[arg(long, env = "SIDESCALE_GPU_DEVICES", value_name = "LIST", value_delimiter = ',')]
+    pub gpu_devices: Vec<String>,
+
+    /// How long a leader's lease holds once it is seen to be renewed no more
+    #[arg(long, env = "SIDESCALE_LEASE_DURATION", value_name = "TIME", default_value = "15s", value_parser = parse_duration)]
+    pub lease_duration: Duration,
+
+    /// How long a leader goes on without a good renewal
+    #[arg(long, env = "SIDESCALE_RENEW_DEADLINE", value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
+    pub renew_deadline: Duration,
+
+    /// How often a leader renews
+    #[arg(long, env = "SIDESCALE_RETRY_PERIOD", value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
+    pub retry_period: Duration,
+
+    /// How long requests may still arrive after the pod turned unready, until every endpoint list has dropped it
+    #[arg(long, env = "SIDESCALE_PROPAGATION", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
+    pub propagation: Duration,
+
+    /// How long a drain waits for requests and streams to end; keep it below the pod's grace period
+    #[arg(long, env = "SIDESCALE_GRACE", value_name = "TIME", default_value = "25s", value_parser = parse_duration)]
+    pub grace: Duration,
+
+    /// This pod's name (downward API)
+    #[arg(long, env = "POD_NAME", value_name = "NAME", hide = true)]
+    pub pod_name: Option<String>,
+
+    /// This pod's namespace (downward API)
+    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", hide = true)]
+    pub pod_namespace: Option<String>,
+
+    /// This pod's address (downward API)
+    #[arg(long, env = "POD_IP", value_name = "IP", hide = true)]
+    pub pod_ip: Option<IpAddr>,
+}
+
+/// What a sidecar was told to be, complete and valid.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// Who it stands in front of.
+    pub routes: Vec<Route>,
+    /// When the inference server counts as ready.
+    pub upstream_ready: UpstreamReady,
+    /// Admin listener.
+    pub admin: SocketAddr,
+    /// Member channel listener.
+    pub member: SocketAddr,
+    /// Policy file.
+    pub policy: PathBuf,
+    /// The cluster to work in; `None`: carry and measure only.
+    pub cluster: Option<Cluster>,
+    /// GPUs to read; empty: all that are visible.
+    pub gpu_devices: Vec<String>,
+    /// Election timing.
+    pub election: Election,
+    /// From unready until no endpoint list names the pod any more.
+    pub propagation: Duration,
+    /// The longest a drain waits for what is in flight.
+    pub grace: Duration,
+    /// Who this is.
+    pub pod: Pod,
+}
+
+/// One listener and its upstream.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Route {
+    /// Takes requests.
+    pub listen: SocketAddr,
+    /// Gets them.
+    pub upstream: SocketAddr,
+}
+
+/// When the inference server counts as ready.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum UpstreamReady {
+    /// It accepts connections.
+    Tcp,
+    /// It answers a GET of this path with 2xx.
+    Http(String),
+}
+
+/// Where the Kubernetes API is and what to scale there.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Cluster {
+    /// Given by flag; `None`: in-cluster account, else the default kubeconfig.
+    pub kubeconfig: Option<PathBuf>,
+    /// Given by flag; `None`: the pod's own, else the account's.
+    pub namespace: Option<String>,
+    /// Given by flag; `None`: the policy's, else the pod's owner.
+    pub target: Option<String>,
+}
+
+/// Election timing; the rules between the three are checked where they are explained, in `leader`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Election {
+    /// See [`Given::lease_duration`].
+    pub lease_duration: Duration,
+    /// See [`Given::renew_deadline`].
+    pub renew_deadline: Duration,
+    /// See [`Given::retry_period`].
+    pub retry_period: Duration,
+}
+
+/// Who this is, from the downward API.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Pod {
+    /// The pod's name; outside a pod a name made up from the listener.
+    pub name: String,
+    /// The pod's address, where it is known.
+    pub ip: Option<IpAddr>,
+}
+
+/// A flag that cannot be honoured.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ConfigError {
+    /// Listeners and upstreams come in pairs.
+    #[error("{listen} of --listen but {upstream} of --upstream (give one upstream for each listener, in the same order)")]
+    Unpaired {
+        /// Listeners given.
+        listen: usize,
+        /// Upstreams given.
+        upstream: usize,
+    },
+    /// Two listeners on one address.
+    #[error("{first} and {second} are both {address} (give each listener a port of its own)")]
+    SameAddress {
+        /// A flag.
+        first: &'static str,
+        /// Another flag.
+        second: &'static str,
+        /// What both have.
+        address: SocketAddr,
+    },
+    /// A request would be passed to the proxy itself, for ever.
+    #[error("--upstream {0} is where --listen takes requests (name the inference server's own port)")]
+    Loop(SocketAddr),
+    /// An upstream protocol that is not spoken.
+    #[error("--upstream-protocol `{0}` is not available (auto or http1; h2c is not in this version)")]
+    Protocol(String),
+    /// A readiness probe that is none.
+    #[error("--upstream-ready `{0}` is no probe (tcp, or http:/path such as http:/health)")]
+    Probe(String),
+    /// A duration out of its range.
+    #[error("{flag} {given:?} is out of range ({range})")]
+    Range {
+        /// The flag.
+        flag: &'static str,
+        /// What was given.
+        given: Duration,
+        /// What is allowed.
+        range: &'static str,
+    },
+    /// A duration that is none.
+    #[error(transparent)]
+    Duration(#[from] NotADuration),
+}
+
+// === impl Given ===
+
+impl Given {
+    /// Checks what was typed; everything wrong is named at once.
+    pub fn into_config(self) -> Result<Config, Vec<ConfigError>> {
+        let mut wrong = Vec::new();
+        if self.listen.len() != self.upstream.len() {
+            wrong.push(ConfigError::Unpaired { listen: self.listen.len(), upstream: self.upstream.len() });
+        }
+        self.check_addresses(&mut wrong);
+        if !matches!(self.upstream_protocol.as_str(), "auto" | "http1") {
+            wrong.push(ConfigError::Protocol(self.upstream_protocol.clone()));
+        }
+        let upstream_ready = upstream_ready(&self.upstream_ready).unwrap_or_else(|error| {
+            wrong.push(error);
+            UpstreamReady::Tcp
+        });
+        self.check_times(&mut wrong);
+        if !wrong.is_empty() {
+            return Err(wrong);
+        }
+        let pairs = self.listen.iter().zip(&self.upstream);
+        let name = self.pod_name.unwrap_or_else(|| self.listen.first().map_or_else(String::new, SocketAddr::to_string));
+        Ok(Config {
+            routes: pairs.map(|(&listen, &upstream)| Route { listen, upstream }).collect(),
+            upstream_ready,
+            admin: self.admin,
+            member: self.member,
+            policy: self.policy,
+            cluster: (!self.no_cluster).then_some(Cluster {
+                kubeconfig: self.kubeconfig,
+                namespace: self.namespace.or(self.pod_namespace),
+                target: self.target,
+            }),
+            gpu_devices: self.gpu_devices,
+            election: Election {
+                lease_duration: self.lease_duration,
+                renew_deadline: self.renew_deadline,
+                retry_period: self.retry_period,
+            },
+            propagation: self.propagation,
+            grace: self.grace,
+            pod: Pod { name, ip: self.pod_ip },
+        })
+    }
+
+    fn check_addresses(&self, wrong: &mut Vec<ConfigError>) {
+        let listeners = self.listen.iter().map(|&address| ("--listen", address));
+        let listeners: Vec<_> = listeners.chain([("--admin", self.admin), ("--member", self.member)]).collect();
+        for (index, &(second, address)) in listeners.iter().enumerate() {
+            // Port 0 asks the system for a free one: two of them never meet.
+            let twin = listeners.iter().take(index).find(|(_, other)| *other == address && address.port() != 0);
+            if let Some(&(first, _)) = twin {
+                wrong.push(ConfigError::SameAddress { first, second, address });
+            }
+        }
+        for &upstream in &self.upstream {
+            let meets = |listen: &SocketAddr| {
+                listen.port() == upstream.port()
+                    && (listen.ip() == upstream.ip() || listen.ip().is_unspecified() && upstream.ip().is_loopback())
+            };
+            if self.listen.iter().any(meets) {
+                wrong.push(ConfigError::Loop(upstream));
+            }
+        }
+    }
+
+    fn check_times(&self, wrong: &mut Vec<ConfigError>) {
+        let mut check = |flag, given: Duration, least: u64, most: u64, range| {
+            if given < Duration::from_millis(least) || given > Duration::from_secs(most) {
+                wrong.push(ConfigError::Range { flag, given, range });
+            }
+        };
+        check("--lease-duration", self.lease_duration, 1_000, 3_600, "1s to 1h");
+        check("--renew-deadline", self.renew_deadline, 500, 3_600, "500ms to 1h");
+        check("--retry-period", self.retry_period, 100, 600, "100ms to 10m");
+        check("--propagation", self.propagation, 0, 300, "0s to 5m");
+        check("--grace", self.grace, 0, 86_400, "0s to 1d");
+    }
+}
+
+fn upstream_ready(text: &str) -> Result<UpstreamReady, ConfigError> {
+    match text.split_once(':') {
+        None if text == "tcp" => Ok(UpstreamReady::Tcp),
+        Some(("http", path)) if path.starts_with('/') && path.parse::<http::Uri>().is_ok() => {
+            Ok(UpstreamReady::Http(path.to_owned()))
+        }
+        _ => Err(ConfigError::Probe(text.to_owned())),
+    }
+}
+
+#[cfg(test)]
+mod tests;
