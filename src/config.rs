@@ -16,31 +16,68 @@ use crate::units::{NotADuration, parse_duration};
 #[derive(Args, Clone, Debug)]
 pub struct Given {
     /// Address that takes requests; repeatable, in pairs with --upstream
-    #[arg(long, env = "SIDESCALE_LISTEN", value_name = "ADDR", value_delimiter = ',', default_value = "0.0.0.0:8080")]
+    #[arg(
+        long,
+        env = "SIDESCALE_LISTEN",
+        value_name = "ADDR",
+        value_delimiter = ',',
+        default_value = "0.0.0.0:8080"
+    )]
     pub listen: Vec<SocketAddr>,
 
     /// Inference server to pass them to; repeatable, in pairs with --listen
-    #[arg(long, env = "SIDESCALE_UPSTREAM", value_name = "ADDR", value_delimiter = ',', default_value = "127.0.0.1:8000")]
+    #[arg(
+        long,
+        env = "SIDESCALE_UPSTREAM",
+        value_name = "ADDR",
+        value_delimiter = ',',
+        default_value = "127.0.0.1:8000"
+    )]
     pub upstream: Vec<SocketAddr>,
 
     /// What the inference server speaks: auto or http1 (auto means http1 in this version)
-    #[arg(long, env = "SIDESCALE_UPSTREAM_PROTOCOL", value_name = "PROTOCOL", default_value = "auto")]
+    #[arg(
+        long,
+        env = "SIDESCALE_UPSTREAM_PROTOCOL",
+        value_name = "PROTOCOL",
+        default_value = "auto"
+    )]
     pub upstream_protocol: String,
 
-    /// When the inference server counts as ready: tcp, or http:/path for a 2xx answer
-    #[arg(long, env = "SIDESCALE_UPSTREAM_READY", value_name = "PROBE", default_value = "tcp")]
+    /// When the inference server counts as ready: `tcp`, or `http:/path` for a 2xx answer
+    #[arg(
+        long,
+        env = "SIDESCALE_UPSTREAM_READY",
+        value_name = "PROBE",
+        default_value = "tcp"
+    )]
     pub upstream_ready: String,
 
     /// Address of the admin port: metrics, health, the page and the API
-    #[arg(long, env = "SIDESCALE_ADMIN", value_name = "ADDR", default_value = "0.0.0.0:9090")]
+    #[arg(
+        long,
+        env = "SIDESCALE_ADMIN",
+        value_name = "ADDR",
+        default_value = "0.0.0.0:9090"
+    )]
     pub admin: SocketAddr,
 
     /// Address of the member channel, on which the leader asks for reports
-    #[arg(long, env = "SIDESCALE_MEMBER", value_name = "ADDR", default_value = "0.0.0.0:9190")]
+    #[arg(
+        long,
+        env = "SIDESCALE_MEMBER",
+        value_name = "ADDR",
+        default_value = "0.0.0.0:9190"
+    )]
     pub member: SocketAddr,
 
     /// Policy file; read again when it changes
-    #[arg(long, env = "SIDESCALE_POLICY", value_name = "FILE", default_value = "/etc/sidescale/policy.yaml")]
+    #[arg(
+        long,
+        env = "SIDESCALE_POLICY",
+        value_name = "FILE",
+        default_value = "/etc/sidescale/policy.yaml"
+    )]
     pub policy: PathBuf,
 
     /// Deployment to scale; default: the policy's, else the one that owns this pod
@@ -60,7 +97,12 @@ pub struct Given {
     pub no_cluster: bool,
 
     /// GPUs of this pod by index or UUID, comma-separated; default: all that NVML shows here
-    #[arg(long, env = "SIDESCALE_GPU_DEVICES", value_name = "LIST", value_delimiter = ',')]
+    #[arg(
+        long,
+        env = "SIDESCALE_GPU_DEVICES",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
     pub gpu_devices: Vec<String>,
 
     /// How long a leader's lease holds once it is seen to be renewed no more
@@ -176,7 +218,9 @@ pub struct Pod {
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum ConfigError {
     /// Listeners and upstreams come in pairs.
-    #[error("{listen} of --listen but {upstream} of --upstream (give one upstream for each listener, in the same order)")]
+    #[error(
+        "{listen} of --listen but {upstream} of --upstream (give one upstream for each listener, in the same order)"
+    )]
     Unpaired {
         /// Listeners given.
         listen: usize,
@@ -194,10 +238,14 @@ pub enum ConfigError {
         address: SocketAddr,
     },
     /// A request would be passed to the proxy itself, for ever.
-    #[error("--upstream {0} is where --listen takes requests (name the inference server's own port)")]
+    #[error(
+        "--upstream {0} is where --listen takes requests (name the inference server's own port)"
+    )]
     Loop(SocketAddr),
     /// An upstream protocol that is not spoken.
-    #[error("--upstream-protocol `{0}` is not available (auto or http1; h2c is not in this version)")]
+    #[error(
+        "--upstream-protocol `{0}` is not available (auto or http1; h2c is not in this version)"
+    )]
     Protocol(String),
     /// A readiness probe that is none.
     #[error("--upstream-ready `{0}` is no probe (tcp, or http:/path such as http:/health)")]
@@ -224,7 +272,10 @@ impl Given {
     pub fn into_config(self) -> Result<Config, Vec<ConfigError>> {
         let mut wrong = Vec::new();
         if self.listen.len() != self.upstream.len() {
-            wrong.push(ConfigError::Unpaired { listen: self.listen.len(), upstream: self.upstream.len() });
+            wrong.push(ConfigError::Unpaired {
+                listen: self.listen.len(),
+                upstream: self.upstream.len(),
+            });
         }
         self.check_addresses(&mut wrong);
         if !matches!(self.upstream_protocol.as_str(), "auto" | "http1") {
@@ -239,9 +290,15 @@ impl Given {
             return Err(wrong);
         }
         let pairs = self.listen.iter().zip(&self.upstream);
-        let name = self.pod_name.unwrap_or_else(|| self.listen.first().map_or_else(String::new, SocketAddr::to_string));
+        let name = self.pod_name.unwrap_or_else(|| {
+            self.listen
+                .first()
+                .map_or_else(String::new, SocketAddr::to_string)
+        });
         Ok(Config {
-            routes: pairs.map(|(&listen, &upstream)| Route { listen, upstream }).collect(),
+            routes: pairs
+                .map(|(&listen, &upstream)| Route { listen, upstream })
+                .collect(),
             upstream_ready,
             admin: self.admin,
             member: self.member,
@@ -249,7 +306,13 @@ impl Given {
             cluster: (!self.no_cluster).then_some(Cluster {
                 kubeconfig: self.kubeconfig,
                 namespace: self.namespace.or(self.pod_namespace),
-                target: self.target,
+                // As kubectl names it, too.
+                target: self
+                    .target
+                    .map(|target| match target.strip_prefix("deployment/") {
+                        Some(name) => name.to_owned(),
+                        None => target,
+                    }),
             }),
             gpu_devices: self.gpu_devices,
             election: Election {
@@ -259,24 +322,37 @@ impl Given {
             },
             propagation: self.propagation,
             grace: self.grace,
-            pod: Pod { name, ip: self.pod_ip },
+            pod: Pod {
+                name,
+                ip: self.pod_ip,
+            },
         })
     }
 
     fn check_addresses(&self, wrong: &mut Vec<ConfigError>) {
         let listeners = self.listen.iter().map(|&address| ("--listen", address));
-        let listeners: Vec<_> = listeners.chain([("--admin", self.admin), ("--member", self.member)]).collect();
+        let listeners: Vec<_> = listeners
+            .chain([("--admin", self.admin), ("--member", self.member)])
+            .collect();
         for (index, &(second, address)) in listeners.iter().enumerate() {
             // Port 0 asks the system for a free one: two of them never meet.
-            let twin = listeners.iter().take(index).find(|(_, other)| *other == address && address.port() != 0);
+            let twin = listeners
+                .iter()
+                .take(index)
+                .find(|(_, other)| *other == address && address.port() != 0);
             if let Some(&(first, _)) = twin {
-                wrong.push(ConfigError::SameAddress { first, second, address });
+                wrong.push(ConfigError::SameAddress {
+                    first,
+                    second,
+                    address,
+                });
             }
         }
         for &upstream in &self.upstream {
             let meets = |listen: &SocketAddr| {
                 listen.port() == upstream.port()
-                    && (listen.ip() == upstream.ip() || listen.ip().is_unspecified() && upstream.ip().is_loopback())
+                    && (listen.ip() == upstream.ip()
+                        || listen.ip().is_unspecified() && upstream.ip().is_loopback())
             };
             if self.listen.iter().any(meets) {
                 wrong.push(ConfigError::Loop(upstream));
@@ -290,9 +366,27 @@ impl Given {
                 wrong.push(ConfigError::Range { flag, given, range });
             }
         };
-        check("--lease-duration", self.lease_duration, 1_000, 3_600, "1s to 1h");
-        check("--renew-deadline", self.renew_deadline, 500, 3_600, "500ms to 1h");
-        check("--retry-period", self.retry_period, 100, 600, "100ms to 10m");
+        check(
+            "--lease-duration",
+            self.lease_duration,
+            1_000,
+            3_600,
+            "1s to 1h",
+        );
+        check(
+            "--renew-deadline",
+            self.renew_deadline,
+            500,
+            3_600,
+            "500ms to 1h",
+        );
+        check(
+            "--retry-period",
+            self.retry_period,
+            100,
+            600,
+            "100ms to 10m",
+        );
         check("--propagation", self.propagation, 0, 300, "0s to 5m");
         check("--grace", self.grace, 0, 86_400, "0s to 1d");
     }

@@ -1,5 +1,8 @@
 //! All pods of the Deployment as one: gathered from the pod watch and the member channels, joined in a [`Snapshot`].
 //!
+//! [`watch`] brings the pods, [`channel`] is the leader's end of the lines to the members and [`member`] the members' own,
+//! [`view`] joins what they bring.
+//!
 //! A silent member is unknown, not idle; a pod whose server does not answer yet is starting, not capacity.
 
 use std::collections::BTreeMap;
@@ -9,6 +12,14 @@ use serde::Serialize;
 
 use crate::clock::Instant;
 use crate::report::{GpuReading, Load};
+
+pub mod channel;
+mod counted;
+mod lines;
+pub mod member;
+mod phase;
+pub mod view;
+pub mod watch;
 
 /// The fleet at one moment, as the leader sees it. Pods in the order of their names.
 #[derive(Clone, Debug, Default, PartialEq)]

@@ -45,12 +45,26 @@
 //!
 //! These name no runtime, socket, clock or random source: `now` and a seeded generator are given to them.
 
+pub mod admin;
+pub mod app;
+pub mod baseline;
+pub mod behavior;
+pub mod cli;
 pub mod clock;
 pub mod config;
+pub mod controller;
+pub mod demo;
 pub mod fleet;
 pub mod forecast;
+pub mod gpu;
+pub mod history;
+pub mod leader;
 pub mod lifecycle;
+pub mod local;
 pub mod plan;
 pub mod policy;
+pub mod proxy;
 pub mod report;
+pub mod scale;
+pub mod telemetry;
 pub mod units;

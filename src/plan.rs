@@ -1,8 +1,84 @@
 //! How many replicas, and why.
+//!
+//! [`Planner::plan`] goes through the steps of [`Step`] in their order. Each says what it did with its numbers, and none
+//! fails: what is not known makes the answer more careful and the reasons longer.
+
+use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::clock::Timestamp;
+use crate::clock::{Now, Timestamp};
+use crate::fleet::Snapshot;
+use crate::forecast::Forecast;
+use crate::policy::Policy;
+
+mod ahead;
+mod memory;
+mod planner;
+mod present;
+#[cfg(test)]
+mod tests;
+
+pub use planner::Planner;
+
+/// What [`Recent::slow`] looks back on: long enough that the arrivals of a calm fleet do not flutter. Doubled, a ramp
+/// is seen half a minute later; halved, Poisson noise alone moves small fleets.
+pub const SLOW_WINDOW: Duration = Duration::from_secs(60);
+
+/// What [`Recent::fast`] looks back on: a burst fills it in seconds. What in it is no more than noise is not acted on.
+pub const FAST_WINDOW: Duration = Duration::from_secs(10);
+
+/// All that a plan is made of.
+#[derive(Clone, Copy, Debug)]
+pub struct Inputs<'a> {
+    /// The time of this turn.
+    pub now: Now,
+    /// What the user wants.
+    pub policy: &'a Policy,
+    /// The fleet as it is.
+    pub snapshot: &'a Snapshot,
+    /// Its load in the last minute.
+    pub recent: Recent,
+    /// What one request costs; `None`: not known yet.
+    pub work: Option<Work>,
+    /// Demand ahead; `None`: there is none, the plan is reactive.
+    pub forecast: Option<&'a Forecast>,
+    /// From asking for a pod to its first answer, already at a high quantile.
+    pub lead_time: Duration,
+    /// Whether the history is there that a new leader waits for before it lowers.
+    pub history_back: bool,
+}
+
+/// The load that members reported, over two windows that end now.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Recent {
+    /// The last [`SLOW_WINDOW`].
+    pub slow: Window,
+    /// The last [`FAST_WINDOW`].
+    pub fast: Window,
+}
+
+/// Means over a window, or over the part of it that was observed.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Window {
+    /// Pods that reported; 0: nothing was observed, the rest says nothing.
+    pub pods: f64,
+    /// Arrivals a second, all reporting pods together.
+    pub arrivals: f64,
+    /// Requests in flight, waiting ones included, all reporting pods together.
+    pub in_flight: f64,
+    /// GPU utilisation of the reporting pods that have one, 0 to 1.
+    pub gpu_utilization: Option<f64>,
+}
+
+/// What one request costs on a pod that is not over its target.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Work {
+    /// From arrival to end, without waiting for other requests to end, in seconds.
+    pub service_seconds: f64,
+    /// GPU busy time, in seconds of the pod's whole GPU; `None`: no GPU was seen.
+    pub gpu_seconds: Option<f64>,
+}
 
 /// How many replicas there should be, and why: the same text answers "why" and "why not".
 #[must_use = "a plan nobody reads scales nothing"]
@@ -13,7 +89,7 @@ pub struct Plan {
     pub made: Timestamp,
     /// The replicas to ask for, within the bounds.
     pub desired: u32,
-    /// What the present load needs, before limits.
+    /// What the present load needs, before limits; the replicas asked for where no load is known.
     pub needed_now: u32,
     /// What the forecast needs within the lead time, before limits; `None` without a usable forecast.
     pub needed_ahead: Option<u32>,
@@ -57,6 +133,14 @@ pub enum Step {
     Down,
 }
 
+// === impl Reason ===
+
+impl Reason {
+    fn new(step: Step, text: String) -> Self {
+        Self { step, text }
+    }
+}
+
 // === impl Step ===
 
 impl Step {
@@ -74,4 +158,14 @@ impl Step {
             Self::Down => "down",
         }
     }
+}
+
+/// Rounds a need up to whole pods; the dust of a division is not a pod.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to the range of u32; NaN becomes 0"
+)]
+fn pods(need: f64) -> u32 {
+    (need - 1e-9).ceil().clamp(0.0, f64::from(u32::MAX)) as u32
 }

@@ -1,9 +1,22 @@
 //! What the user wants: targets, bounds, mode. One type for the file and, later, the custom resource.
 //!
 //! [`Policy`] is complete and valid: every default is filled in and every range was checked when it was read
-//! ([`read`]). A stage that is given a policy has nothing left to check.
+//! ([`read()`]). A stage that is given a policy has nothing left to check.
 
 use std::time::Duration;
+
+pub mod defaults;
+mod field;
+mod metric;
+mod node;
+mod read;
+mod render;
+mod schema;
+mod spelling;
+#[cfg(test)]
+mod tests;
+
+pub use read::{PolicyError, Problem, read};
 
 /// What the user wants of one workload, complete and valid.
 #[derive(Clone, Debug, PartialEq)]

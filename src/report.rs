@@ -5,6 +5,8 @@
 //! epoch. The wire format is a line of JSON; unknown fields are ignored, another major version (`v`) makes the member
 //! unknown.
 
+pub mod meter;
+
 use serde::{Deserialize, Serialize};
 
 /// The major version of the wire format that this program speaks.
@@ -95,6 +97,8 @@ pub struct Past {
 pub enum Up {
     /// The present.
     Report(Report),
+    /// The present, sent at once because the pod is overrun.
+    Overrun(Report),
     /// The past that the leader asked for in its [`Hello`].
     Past(Past),
 }
@@ -148,6 +152,28 @@ pub struct Beacon {
     pub standbys: Vec<String>,
     /// `ip:port` of the leader's admin listener, which followers ask for plan and history.
     pub admin: String,
+}
+
+// === impl GpuReading ===
+
+impl From<crate::gpu::Sample> for GpuReading {
+    fn from(sample: crate::gpu::Sample) -> Self {
+        // Destructured without `..`, so that a new field cannot be forgotten on the wire.
+        let crate::gpu::Sample {
+            devices,
+            utilization,
+            memory_used_bytes,
+            memory_total_bytes,
+            power_watts,
+        } = sample;
+        Self {
+            devices,
+            utilization,
+            memory_used_bytes,
+            memory_total_bytes,
+            power_watts,
+        }
+    }
 }
 
 // === impl Load ===

@@ -12,12 +12,19 @@ struct Line {
 
 fn read(line: &str) -> Result<Config, Vec<ConfigError>> {
     let words = ["run"].into_iter().chain(line.split_whitespace());
-    Line::try_parse_from(words).expect("clap takes it").given.into_config()
+    let line = Line::try_parse_from(words);
+    line.unwrap_or_else(|error| panic!("clap refuses it: {error}"))
+        .given
+        .into_config()
 }
 
 fn refusal(line: &str) -> String {
     let errors = read(line).expect_err(line);
-    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join("; ")
+    errors
+        .iter()
+        .map(ToString::to_string)
+        .collect::<Vec<_>>()
+        .join("; ")
 }
 
 #[test]
@@ -28,14 +35,23 @@ fn the_defaults_are_valid_and_those_of_the_design() {
     assert_eq!(config.upstream_ready, UpstreamReady::Tcp);
     assert_eq!(config.election.lease_duration, Duration::from_secs(15));
     assert!(config.cluster.is_some());
+    let named = read("--target deployment/bert").expect("valid").cluster;
+    assert_eq!(
+        named.and_then(|cluster| cluster.target).as_deref(),
+        Some("bert")
+    );
     assert!(read("--no-cluster").expect("valid").cluster.is_none());
 }
 
 #[test]
 fn listeners_and_upstreams_come_in_pairs_in_their_order() {
-    let line = "--listen 0.0.0.0:1 --listen 0.0.0.0:2 --upstream 127.0.0.1:3 --upstream 127.0.0.1:4";
+    let line =
+        "--listen 0.0.0.0:1 --listen 0.0.0.0:2 --upstream 127.0.0.1:3 --upstream 127.0.0.1:4";
     let routes = read(line).expect("valid").routes;
-    let ports: Vec<_> = routes.iter().map(|route| (route.listen.port(), route.upstream.port())).collect();
+    let ports: Vec<_> = routes
+        .iter()
+        .map(|route| (route.listen.port(), route.upstream.port()))
+        .collect();
     assert_eq!(ports, [(1, 3), (2, 4)]);
     assert!(refusal("--listen 0.0.0.0:1,0.0.0.0:2").contains("2 of --listen but 1 of --upstream"));
 }
@@ -46,15 +62,33 @@ fn what_cannot_be_honoured_is_refused_with_its_value_and_remedy() {
         let refusal = refusal(line);
         assert!(refusal.contains(expected), "{line}: {refusal}");
     };
-    check("--upstream 127.0.0.1:8080", "--upstream 127.0.0.1:8080 is where --listen takes requests");
-    check("--admin 0.0.0.0:8080", "--listen and --admin are both 0.0.0.0:8080");
-    check("--upstream-protocol h3", "`h3` is not available (auto or http1");
+    check(
+        "--upstream 127.0.0.1:8080",
+        "--upstream 127.0.0.1:8080 is where --listen takes requests",
+    );
+    check(
+        "--admin 0.0.0.0:8080",
+        "--listen and --admin are both 0.0.0.0:8080",
+    );
+    check(
+        "--upstream-protocol h3",
+        "`h3` is not available (auto or http1",
+    );
     check("--upstream-ready http:health", "`http:health` is no probe");
     check("--upstream-ready udp", "`udp` is no probe");
-    check("--lease-duration 10ms", "--lease-duration 10ms is out of range (1s to 1h)");
+    check(
+        "--lease-duration 10ms",
+        "--lease-duration 10ms is out of range (1s to 1h)",
+    );
     // All at once, not one a try.
-    check("--upstream-protocol x --upstream-ready y", "`x` is not available");
-    check("--upstream-protocol x --upstream-ready y", "`y` is no probe");
+    check(
+        "--upstream-protocol x --upstream-ready y",
+        "`x` is not available",
+    );
+    check(
+        "--upstream-protocol x --upstream-ready y",
+        "`y` is no probe",
+    );
 }
 
 #[test]

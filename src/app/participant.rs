@@ -1,0 +1,271 @@
+//! This process in the election: finds the cluster and its Deployment, takes part, and reigns while it leads.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::sync::{mpsc, oneshot, watch};
+use tracing::info;
+
+use super::connect::{Connection, Connector, chain};
+use super::faults::Fault;
+use super::reign::{self, Reign};
+use super::shared::Shared;
+use crate::fleet::member::{Heard, Order};
+use crate::leader::{Candidacy, Elector, Leadership, LeaseApi, Timings, machine};
+use crate::lifecycle::{Phase, Tasks, TasksHandle};
+use crate::scale::owner_of_pod;
+
+/// Between two tries to find the cluster or the Deployment. A missing account or right is put right by a person, which
+/// takes minutes; an API server that is away comes back in less.
+const AGAIN: Duration = Duration::from_secs(10);
+
+/// What takes part.
+pub(super) struct Participant {
+    pub(super) shared: Arc<Shared>,
+    pub(super) connector: Connector,
+    pub(super) timings: Timings,
+    pub(super) seed: u64,
+    pub(super) tasks: TasksHandle,
+}
+
+/// A reign under way: it ends when this value is dropped, or by itself when the claim lapses.
+struct Throne {
+    _tasks: Tasks,
+    hand_over: Option<oneshot::Sender<()>>,
+    ended: oneshot::Receiver<()>,
+}
+
+/// What woke the loop.
+enum Wake {
+    Heard(Option<Heard>),
+    Leadership,
+    Fault,
+    ReignEnded,
+    Draining,
+}
+
+// === impl Participant ===
+
+impl Participant {
+    /// Until the sidecar ends.
+    pub(super) async fn run(self, mut heard: mpsc::Receiver<Heard>) {
+        let place = tokio::select! {
+            place = self.find_place() => place,
+            // Nothing to hand over yet.
+            () = asked_to_drain(&self.shared) => {
+                self.shared.set_retired();
+                return;
+            }
+        };
+        let candidacy = self.stand(&place);
+        let (mut leadership, mut fault) = (candidacy.leadership(), candidacy.fault());
+        let mut throne: Option<Throne> = None;
+        loop {
+            let wake = tokio::select! {
+                said = heard.recv() => Wake::Heard(said),
+                changed = leadership.changed() => match changed {
+                    Ok(()) => Wake::Leadership,
+                    // The elector has gone, and with it this process.
+                    Err(_closed) => return,
+                },
+                Ok(()) = fault.changed() => Wake::Fault,
+                () = ended(&mut throne) => Wake::ReignEnded,
+                () = asked_to_drain(&self.shared) => Wake::Draining,
+            };
+            match wake {
+                Wake::Heard(Some(said)) => self.obey(said, &candidacy).await,
+                Wake::Heard(None) => return,
+                Wake::Leadership => self.follow(&mut leadership, &mut throne, &place, &candidacy),
+                Wake::Fault => match &*fault.borrow_and_update() {
+                    Some(found) => self.shared.faults.raise(Fault::Lease, chain(found)),
+                    None => self.shared.faults.clear(Fault::Lease),
+                },
+                Wake::ReignEnded => throne = None,
+                Wake::Draining => {
+                    retire(throne, &candidacy).await;
+                    self.shared.set_retired();
+                    return;
+                }
+            }
+        }
+    }
+
+    async fn find_place(&self) -> Place {
+        let faults = &self.shared.faults;
+        let connection = loop {
+            match self.connector.connect().await {
+                Ok(connection) => break connection,
+                Err(error) => faults.raise(Fault::Cluster, chain(&error)),
+            }
+            self.shared.clock.sleep(AGAIN).await;
+        };
+        faults.clear(Fault::Cluster);
+        let target = loop {
+            match self.find_target(&connection).await {
+                Ok(target) => break target,
+                Err(text) => faults.raise(Fault::Target, text),
+            }
+            self.shared.clock.sleep(AGAIN).await;
+        };
+        faults.clear(Fault::Target);
+        let workload = format!("{}/{target}", connection.namespace);
+        info!(workload, identity = self.shared.identity, "taking part");
+        self.shared.workload().get_or_init(|| workload);
+        Place { connection, target }
+    }
+
+    /// By flag, by policy, or the Deployment that owns this pod.
+    async fn find_target(&self, connection: &Connection) -> Result<String, String> {
+        if let Some(named) = self.connector.target() {
+            return Ok(named.to_owned());
+        }
+        let policy = self.shared.policy().borrow().clone();
+        if let Some(named) = policy.and_then(|policy| policy.target.clone()) {
+            return Ok(named.name);
+        }
+        let pod = &self.shared.config.pod.name;
+        let (client, namespace) = (connection.client.clone(), &connection.namespace);
+        let owner = owner_of_pod(client, namespace, pod, &self.shared.clock).await;
+        owner
+            .map(|owner| owner.deployment)
+            .map_err(|error| chain(&error))
+    }
+
+    fn stand(&self, place: &Place) -> Candidacy {
+        let lease = LeaseApi::new(
+            place.connection.client.clone(),
+            &place.connection.namespace,
+            &format!("sidescale-{}", place.target),
+            self.shared.clock.clone(),
+            self.timings.renew_deadline() / 2,
+        );
+        let (elector, candidacy) = Elector::new(
+            self.shared.identity.clone(),
+            lease,
+            self.timings,
+            self.shared.clock.clone(),
+            // Another stream than the identity's.
+            StdRng::seed_from_u64(self.seed ^ 0x656c_6563),
+        );
+        self.tasks.spawn(elector.run());
+        self.shared.set_candidacy(candidacy.clone());
+        candidacy
+    }
+
+    /// What a verified leader said.
+    async fn obey(&self, heard: Heard, candidacy: &Candidacy) {
+        match heard.order {
+            Order::Beacon(beacon) => {
+                self.see(heard.term, beacon.admin.parse().ok());
+                candidacy.beacon(machine::Beacon {
+                    standby: beacon.standbys.contains(&self.shared.identity),
+                    holder: beacon.holder,
+                    term: beacon.term,
+                    renewed: beacon.renewed,
+                    members: beacon.members,
+                });
+            }
+            Order::Goodbye { successor } => candidacy.goodbye(heard.holder, successor).await,
+            Order::Drain => {
+                info!(
+                    leader = heard.holder,
+                    "asked to drain: the fleet gets smaller by this pod"
+                );
+                let shared = Arc::clone(&self.shared);
+                self.tasks.spawn(async move { shared.drained().await });
+            }
+            Order::Ended => {}
+        }
+    }
+
+    fn see(&self, term: u64, admin: Option<std::net::SocketAddr>) {
+        let mut leader = self.shared.leader();
+        if term > leader.term {
+            leader.changes += u64::from(leader.term > 0);
+            leader.term = term;
+        }
+        leader.admin = admin;
+    }
+
+    fn follow(
+        &self,
+        leadership: &mut watch::Receiver<Leadership>,
+        throne: &mut Option<Throne>,
+        place: &Place,
+        candidacy: &Candidacy,
+    ) {
+        let now = self.shared.clock.instant();
+        let leads = leadership.borrow_and_update().valid_claim(now).is_some();
+        if !leads {
+            *throne = None;
+            *self.shared.board() = None;
+            return;
+        }
+        if throne.is_some() {
+            return;
+        }
+        let (hand_over, asked) = oneshot::channel();
+        let (done, ended) = oneshot::channel();
+        let reign = Reign {
+            shared: Arc::clone(&self.shared),
+            connection: place.connection.clone(),
+            target: place.target.clone(),
+            candidacy: candidacy.clone(),
+            seed: self.seed,
+        };
+        // On the runtime of the control half, but not in its tasks: the reign's tree goes when the reign does.
+        let tasks = Tasks::here();
+        let children = tasks.handle();
+        tasks.spawn(async move {
+            Box::pin(reign::run(reign, asked, children)).await;
+            if done.send(()).is_err() {
+                tracing::debug!("a reign ended after its sidecar");
+            }
+        });
+        *throne = Some(Throne {
+            _tasks: tasks,
+            hand_over: Some(hand_over),
+            ended,
+        });
+    }
+}
+
+/// Where this process takes part.
+struct Place {
+    connection: Connection,
+    target: String,
+}
+
+/// Hands the lead over, if there is one to hand over, and gives the Lease up for good.
+async fn retire(throne: Option<Throne>, candidacy: &Candidacy) {
+    let Some(mut throne) = throne else {
+        candidacy.release().await;
+        return;
+    };
+    if throne
+        .hand_over
+        .take()
+        .is_some_and(|ask| ask.send(()).is_ok())
+    {
+        // An error would say that the reign has ended already, which is as good.
+        drop((&mut throne.ended).await);
+    }
+    candidacy.release().await;
+}
+
+async fn ended(throne: &mut Option<Throne>) {
+    match throne {
+        // An error would say that its task is gone: ended as well.
+        Some(throne) => drop((&mut throne.ended).await),
+        None => std::future::pending().await,
+    }
+}
+
+async fn asked_to_drain(shared: &Shared) {
+    match shared.proxies.first() {
+        Some(proxy) => proxy.lifecycle().reached(Phase::Draining).await,
+        None => std::future::pending().await,
+    }
+}

@@ -1,0 +1,107 @@
+//! What the leader gathers: the pods and the Deployment by their watches, the members by their channels.
+
+use std::collections::BTreeMap;
+
+use crate::app::shared::identity;
+use crate::clock::{Instant, Now};
+use crate::fleet::channel::{MemberLine, Said};
+use crate::fleet::view::View;
+use crate::fleet::watch::Event;
+use crate::fleet::{Member, Reading, Snapshot};
+use crate::report::Past;
+use crate::scale::DeploymentView;
+
+/// What is known of the fleet right now.
+pub(super) struct Gathered {
+    pub(super) view: View,
+    pub(super) deployment: DeploymentView,
+    /// The process behind each pod's reports, which its identity in the election is made of.
+    epochs: BTreeMap<String, u64>,
+}
+
+// === impl Gathered ===
+
+impl Gathered {
+    pub(super) fn new(deployment: DeploymentView) -> Self {
+        Self {
+            view: View::default(),
+            deployment,
+            epochs: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn watched(&mut self, event: Event, now: Now) {
+        match event {
+            Event::Pods(pods) => self.view.listed(&pods, now),
+            Event::PodApplied(pod) => self.view.applied(&pod, now),
+            Event::PodDeleted(pod) => {
+                if let Some(name) = &pod.metadata.name {
+                    self.epochs.remove(name);
+                }
+                self.view.deleted(&pod);
+            }
+            Event::Deployment(object) => match DeploymentView::from_object(&object) {
+                Ok(view) => self.deployment = view,
+                Err(error) => tracing::warn!(%error, "the deployment cannot be read"),
+            },
+            // What was seen last stands until it is back; a write to a deleted one is refused by its uid.
+            Event::DeploymentDeleted | Event::Lost(_) => {}
+        }
+    }
+
+    /// Takes a member's line in; gives its past, where that was sent. An overrun brings the next turn forward, to
+    /// `soonest` at the earliest.
+    pub(super) fn heard(
+        &mut self,
+        line: MemberLine,
+        now: Instant,
+        next_turn: &mut Instant,
+        soonest: Instant,
+    ) -> Option<Past> {
+        let pod = line.pod;
+        match line.said {
+            Said::Report(report) => {
+                self.epochs.insert(pod.clone(), report.epoch);
+                self.view.reported(&pod, &report, now);
+            }
+            Said::Overrun(report) => {
+                self.view.reported(&pod, &report, now);
+                *next_turn = (*next_turn).min(soonest);
+            }
+            Said::Past(past) => return Some(past),
+            Said::Foreign { .. } => self.view.foreign(&pod),
+            Said::Ended => self.view.ended(&pod),
+        }
+        None
+    }
+
+    /// The identities of those who may follow this leader, the oldest ready member first.
+    pub(super) fn successors(&self, snapshot: &Snapshot, me: &str, most: usize) -> Vec<String> {
+        let mut able: Vec<_> = snapshot
+            .pods
+            .iter()
+            .filter(|pod| pod.is_capacity())
+            .filter(|pod| {
+                matches!(
+                    pod.member,
+                    Member::Reporting(Reading {
+                        draining: false,
+                        ..
+                    })
+                )
+            })
+            .filter_map(|pod| {
+                Some((
+                    pod.created,
+                    identity(&pod.name, *self.epochs.get(&pod.name)?),
+                ))
+            })
+            .filter(|(_, identity)| identity != me)
+            .collect();
+        able.sort();
+        able.into_iter()
+            .take(most)
+            .map(|(_, identity)| identity)
+            .collect()
+    }
+}

@@ -1,0 +1,275 @@
+//! What all parts of a sidecar look at. Nothing here is held while waiting.
+
+use std::net::SocketAddr;
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
+use std::time::Duration;
+
+use rand::SeedableRng as _;
+use rand::rngs::StdRng;
+use tokio::sync::{Notify, watch};
+
+use super::board::Board;
+use super::faults::Faults;
+use crate::clock::Clock;
+use crate::config::Config;
+use crate::fleet::member::Counts;
+use crate::gpu;
+use crate::leader::Candidacy;
+use crate::lifecycle::Phase;
+use crate::policy::{Metric, Policy};
+use crate::proxy::{Accounts, Health, Proxy};
+use crate::report::Report;
+use crate::report::meter::{Meter, Status};
+
+/// How often the meter is read: often enough to fill every slot of its ring when nobody asks for reports.
+const METER: Duration = Duration::from_secs(1);
+/// A pod with twice its target in flight is overrun: the leader should not wait for the next second.
+const OVERRUN: f64 = 2.0;
+
+/// What all parts of a sidecar look at.
+#[derive(Debug)]
+pub(super) struct Shared {
+    pub(super) config: Config,
+    pub(super) clock: Clock,
+    pub(super) accounts: Arc<Accounts>,
+    pub(super) proxies: Vec<Proxy>,
+    pub(super) identity: String,
+    pub(super) admin: SocketAddr,
+    pub(super) faults: Faults,
+    /// A request arrived above the threshold: report at once.
+    pub(super) overrun: Arc<Notify>,
+    pub(super) gpu: watch::Receiver<Option<gpu::Sample>>,
+    meter: Mutex<Meter>,
+    policy: watch::Sender<Option<Arc<Policy>>>,
+    candidacy: watch::Sender<Option<Candidacy>>,
+    /// `Some` while this process leads.
+    board: Mutex<Option<Board>>,
+    leader: Mutex<LeaderSeen>,
+    member_counts: OnceLock<Arc<Counts>>,
+    /// The control half has said goodbye, or has nothing to say goodbye to.
+    retired: watch::Sender<bool>,
+    workload: OnceLock<String>,
+}
+
+/// What is known of whoever leads.
+#[derive(Clone, Debug, Default)]
+pub(super) struct LeaderSeen {
+    pub(super) term: u64,
+    pub(super) changes: u64,
+    pub(super) admin: Option<SocketAddr>,
+}
+
+// === impl Shared ===
+
+impl Shared {
+    #[expect(
+        clippy::too_many_arguments,
+        reason = "it is put together in one place, from the parts that app.rs made"
+    )]
+    pub(super) fn new(
+        config: Config,
+        clock: Clock,
+        accounts: Arc<Accounts>,
+        proxies: Vec<Proxy>,
+        meter: Meter,
+        gpu: watch::Receiver<Option<gpu::Sample>>,
+        epoch: u64,
+        admin: SocketAddr,
+    ) -> Self {
+        Self {
+            identity: identity(&config.pod.name, epoch),
+            faults: Faults::new(clock.clone()),
+            config,
+            clock,
+            accounts,
+            proxies,
+            admin,
+            overrun: Arc::default(),
+            gpu,
+            meter: Mutex::new(meter),
+            policy: watch::Sender::new(None),
+            candidacy: watch::Sender::new(None),
+            board: Mutex::default(),
+            leader: Mutex::default(),
+            member_counts: OnceLock::new(),
+            retired: watch::Sender::new(false),
+            workload: OnceLock::new(),
+        }
+    }
+
+    /// Whether the pod takes requests; if not, why.
+    pub(super) fn ready(&self) -> Result<(), String> {
+        for proxy in &self.proxies {
+            if proxy.is_draining() {
+                return Err("draining".to_owned());
+            }
+            match *proxy.upstream().borrow() {
+                Health::Ready => {}
+                Health::Starting => {
+                    return Err("the inference server does not answer yet".to_owned());
+                }
+                Health::Down => return Err("the inference server answers no more".to_owned()),
+            }
+        }
+        Ok(())
+    }
+
+    pub(super) fn phase(&self) -> Phase {
+        if self.proxies.iter().any(Proxy::is_draining) {
+            Phase::Draining
+        } else {
+            Phase::Serving
+        }
+    }
+
+    /// Asks every proxy to drain and waits until all have.
+    pub(super) async fn drained(&self) {
+        futures_util::future::join_all(self.proxies.iter().map(Proxy::drain)).await;
+    }
+
+    /// The report of this moment.
+    pub(super) fn report(&self) -> Report {
+        let status = Status {
+            ready: self.ready().is_ok(),
+            draining: self.phase() != Phase::Serving,
+            gpu: (*self.gpu.borrow()).map(Into::into),
+        };
+        self.meter().report(self.clock.now(), status)
+    }
+
+    pub(super) fn meter(&self) -> MutexGuard<'_, Meter> {
+        self.meter.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn policy(&self) -> watch::Receiver<Option<Arc<Policy>>> {
+        self.policy.subscribe()
+    }
+
+    pub(super) fn policy_sender(&self) -> watch::Sender<Option<Arc<Policy>>> {
+        self.policy.clone()
+    }
+
+    pub(super) fn candidacy(&self) -> watch::Receiver<Option<Candidacy>> {
+        self.candidacy.subscribe()
+    }
+
+    pub(super) fn set_candidacy(&self, candidacy: Candidacy) {
+        self.candidacy.send_replace(Some(candidacy));
+    }
+
+    pub(super) fn board(&self) -> MutexGuard<'_, Option<Board>> {
+        self.board.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn leader(&self) -> MutexGuard<'_, LeaderSeen> {
+        self.leader.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    pub(super) fn set_member_counts(&self, counts: Arc<Counts>) {
+        // Set once, at the start; a second value would be another sidecar's.
+        self.member_counts.get_or_init(|| counts);
+    }
+
+    pub(super) fn member_counts(&self) -> Option<&Counts> {
+        self.member_counts.get().map(Arc::as_ref)
+    }
+
+    /// The Deployment, as `namespace/name`, once it is known.
+    pub(super) fn workload(&self) -> &OnceLock<String> {
+        &self.workload
+    }
+
+    pub(super) fn set_retired(&self) {
+        self.retired.send_replace(true);
+    }
+
+    /// Waits until the control half has handed over what it had.
+    pub(super) async fn retired(&self) {
+        // Without a cluster there is nothing to hand over.
+        if self.config.cluster.is_none() && self.candidacy.borrow().is_none() {
+            return;
+        }
+        // The sender lives in `self`.
+        drop(self.retired.subscribe().wait_for(|retired| *retired).await);
+    }
+}
+
+/// Reads the meter once a second, for as long as the sidecar lives.
+pub(super) async fn keep_meter(shared: Arc<Shared>) {
+    loop {
+        shared.clock.sleep(METER).await;
+        // The report itself goes nowhere: reading fills the meter's own ring.
+        drop(shared.report());
+    }
+}
+
+/// Passes overruns on to the member channel, at the threshold that the policy sets.
+pub(super) async fn watch_overrun(shared: Arc<Shared>) {
+    let mut policy = shared.policy();
+    loop {
+        let threshold = policy
+            .borrow_and_update()
+            .as_deref()
+            .and_then(overrun_threshold);
+        shared.accounts.set_overrun_threshold(threshold);
+        tokio::select! {
+            changed = policy.changed() => if changed.is_err() { return },
+            () = shared.accounts.overrun() => shared.overrun.notify_one(),
+        }
+    }
+}
+
+/// Only concurrency says at once, and of one pod alone, that it has too much.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a policy's target is a small positive number"
+)]
+fn overrun_threshold(policy: &Policy) -> Option<u64> {
+    let targets = policy.metrics.iter().filter_map(|metric| match metric {
+        Metric::Concurrency { average_value } => Some(*average_value),
+        Metric::Gpu { .. } | Metric::RequestRate { .. } => None,
+    });
+    let least = targets.min_by(f64::total_cmp)?;
+    Some((least * OVERRUN).ceil() as u64)
+}
+
+/// The holder identity of a process: `<pod>_<uuid>`, the uuid drawn from the process's epoch, so that a leader can name
+/// a member that it knows by its reports.
+pub(super) fn identity(pod: &str, epoch: u64) -> String {
+    let bits: u128 = rand::RngExt::random(&mut StdRng::seed_from_u64(epoch));
+    // Version 4, variant 1 (RFC 9562).
+    let bits = bits & !(0xf << 76) & !(0x3 << 62) | (0x4 << 76) | (0x2 << 62);
+    let hex = format!("{bits:032x}");
+    let parts = [0..8, 8..12, 12..16, 16..20, 20..32].map(|part| &hex[part]);
+    format!("{pod}_{}", parts.join("-"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_identity_is_the_pod_and_a_uuid_of_its_epoch() {
+        let identity = identity("llm-0", 7);
+        let (pod, uuid) = identity.split_once('_').expect("two parts");
+        assert_eq!((pod, uuid.len()), ("llm-0", 36));
+        assert_eq!(uuid.as_bytes()[14], b'4');
+        assert!(b"89ab".contains(&uuid.as_bytes()[19]));
+        assert_eq!(super::identity("llm-0", 7), identity);
+        assert_ne!(super::identity("llm-0", 8), identity);
+    }
+
+    #[test]
+    fn a_pod_is_overrun_at_twice_its_smallest_concurrency_target() {
+        let mut policy = Policy::with_bounds(1, 2);
+        policy.metrics = vec![
+            Metric::RequestRate { per_second: 1.0 },
+            Metric::Concurrency { average_value: 5.6 },
+            Metric::Concurrency { average_value: 8.0 },
+        ];
+        assert_eq!(overrun_threshold(&policy), Some(12));
+        policy.metrics.truncate(1);
+        assert_eq!(overrun_threshold(&policy), None);
+    }
+}

@@ -1,0 +1,120 @@
+//! What this pod's admin port shows.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+
+use super::board::Board;
+use super::shared::Shared;
+use crate::admin::{Decision, History, Metrics, Overview, Source};
+use crate::fleet::member::Counts;
+use crate::forecast::Forecast;
+use crate::report::Report;
+use crate::telemetry::{self, Leadership, Readings, Requests};
+
+/// What this pod's admin port shows.
+#[derive(Debug)]
+pub(super) struct PodSource {
+    shared: Arc<Shared>,
+}
+
+// === impl PodSource ===
+
+impl PodSource {
+    pub(super) fn new(shared: Arc<Shared>) -> Self {
+        Self { shared }
+    }
+
+    fn readings(&self) -> Readings {
+        let shared = &self.shared;
+        let board = shared.board();
+        let (conflicts, errors) = board
+            .as_ref()
+            .map_or((0, 0), |board| (board.conflicts, board.errors));
+        let seen = shared.leader().clone();
+        Readings {
+            is_ready: shared.ready().is_ok(),
+            phase: shared.phase(),
+            requests: Some(self.requests()),
+            gpu: (*shared.gpu.borrow()).map(Into::into),
+            member: shared.member_counts().map(Counts::read).unwrap_or_default(),
+            leadership: Leadership {
+                is_leader: board.is_some(),
+                term: board.as_ref().map_or(seen.term, Board::term),
+                changes: seen.changes,
+            },
+            api_conflicts: conflicts,
+            api_errors: errors,
+            faults: shared.faults.counts(),
+            fleet: board.as_ref().and_then(Board::fleet),
+        }
+    }
+
+    fn requests(&self) -> Requests {
+        let read = self.shared.accounts.read(self.shared.clock.instant());
+        Requests {
+            arrivals: read.arrivals,
+            completed: read.completions,
+            client_gone: read.client_gone,
+            upstream_failed: read.upstream_failed,
+            refused: read.refused,
+            in_flight: read.in_flight,
+            responses: read.statuses,
+            response_bytes: read.bytes_out,
+            in_flight_seconds: read.busy.as_secs_f64(),
+            duration_seconds: read.service.as_secs_f64(),
+            first_bytes: read.first_bytes,
+            first_byte_seconds: read.first_byte.as_secs_f64(),
+        }
+    }
+}
+
+impl Source for PodSource {
+    fn metrics(&self) -> Metrics {
+        Metrics {
+            content_type: telemetry::CONTENT_TYPE,
+            text: telemetry::render(self.readings()),
+        }
+    }
+
+    fn ready(&self) -> Result<(), String> {
+        self.shared.ready()
+    }
+
+    fn report(&self) -> Report {
+        self.shared.report()
+    }
+
+    fn overview(&self) -> Option<Overview> {
+        let shared = &self.shared;
+        let overview = shared.board().as_ref()?.overview()?;
+        Some(Overview {
+            speed: shared.clock.speed(),
+            version: env!("CARGO_PKG_VERSION"),
+            workload: shared.workload().get().cloned().unwrap_or_default(),
+            leader: Some(shared.config.pod.name.clone()),
+            leader_changes: shared.leader().changes,
+            conditions: shared.faults.conditions(),
+            ..overview
+        })
+    }
+
+    fn decisions(&self) -> Option<Vec<Decision>> {
+        self.shared.board().as_ref().map(Board::decisions)
+    }
+
+    fn history(&self) -> Option<History> {
+        self.shared.board().as_ref().map(Board::history)
+    }
+
+    fn forecast(&self) -> Option<Forecast> {
+        self.shared.board().as_ref()?.forecast()
+    }
+
+    fn leader_admin(&self) -> Option<SocketAddr> {
+        self.shared.leader().admin
+    }
+
+    async fn drained(&self) {
+        self.shared.drained().await;
+    }
+}

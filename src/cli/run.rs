@@ -1,0 +1,123 @@
+//! `sidescale run` and `sidescale gpu`.
+
+use std::io::Write as _;
+
+use anyhow::{Context as _, anyhow};
+use clap::Args;
+use tokio::signal::unix::{SignalKind, signal};
+use tracing::info;
+
+use super::{Failure, entropy};
+use crate::app::{Connector, Sidecar, check_policy};
+use crate::clock::Clock;
+use crate::config::{Config, Given};
+use crate::gpu;
+use crate::proxy::TrafficThread;
+
+/// The sidecar.
+#[derive(Args, Debug)]
+pub(super) struct Run {
+    #[command(flatten)]
+    given: Given,
+
+    /// Checks flags and policy, prints what was understood, and ends
+    #[arg(long)]
+    check: bool,
+}
+
+/// What NVML shows here.
+#[derive(Args, Debug)]
+pub(super) struct Gpu {
+    /// GPUs by index or UUID, comma-separated; default: all that are visible
+    #[arg(
+        long,
+        env = "SIDESCALE_GPU_DEVICES",
+        value_name = "LIST",
+        value_delimiter = ','
+    )]
+    devices: Vec<String>,
+}
+
+// === impl Run ===
+
+impl Run {
+    pub(super) fn start(self) -> Result<(), Failure> {
+        let config = self.given.into_config().map_err(|wrong| {
+            let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+            Failure::Input(anyhow!("{}", lines.join("\n           ")))
+        })?;
+        let runtime = super::control_runtime()?;
+        if self.check {
+            return runtime.block_on(check(&config));
+        }
+        info!(?config, "sidescale {}", env!("CARGO_PKG_VERSION"));
+        // The traffic half has a thread of its own: whatever the control half does, requests do not wait for it.
+        let traffic = TrafficThread::start()
+            .context("cannot start the traffic thread")
+            .map_err(Failure::Other)?;
+        runtime.block_on(run(config, &traffic))
+    }
+}
+
+async fn run(config: Config, traffic: &TrafficThread) -> Result<(), Failure> {
+    let other = |error: std::io::Error| Failure::Other(error.into());
+    let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
+    let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
+    let sidecar = Sidecar {
+        connector: config.cluster.clone().map(Connector::Configured),
+        config,
+        clock: Clock::real(),
+        seed: entropy()?,
+        traffic: traffic.tasks().clone(),
+        control: tokio::runtime::Handle::current(),
+    };
+    let running = sidecar
+        .start()
+        .map_err(|error| Failure::Input(error.into()))?;
+    info!(listen = ?running.routes(), admin = %running.admin(), "running");
+    tokio::select! {
+        _signal = terminate.recv() => {}
+        _signal = interrupt.recv() => {}
+    }
+    info!("asked to end: draining");
+    tokio::select! {
+        () = running.drain() => info!("drained"),
+        // Whoever asks twice means it.
+        _signal = interrupt.recv() => {}
+        _signal = terminate.recv() => {}
+    }
+    Ok(())
+}
+
+async fn check(config: &Config) -> Result<(), Failure> {
+    let policy = check_policy(&config.policy)
+        .await
+        .map_err(|error| Failure::Input(error.into()))?;
+    print(&format!(
+        "# flags and variables\n# {config:?}\n# policy {}\n{}",
+        config.policy.display(),
+        policy.to_yaml()
+    ))
+}
+
+// === impl Gpu ===
+
+impl Gpu {
+    pub(super) fn start(self) -> Result<(), Failure> {
+        let devices = self.devices.iter().map(|name| name.parse());
+        let devices: Vec<gpu::Selector> = devices
+            .collect::<Result<_, gpu::NotADevice>>()
+            .map_err(|error| Failure::Input(error.into()))?;
+        let settings = gpu::Settings {
+            devices: (!devices.is_empty()).then_some(devices),
+            ..gpu::Settings::default()
+        };
+        let listing = gpu::describe(&settings).map_err(|error| Failure::Other(error.into()))?;
+        print(&listing.to_string())
+    }
+}
+
+/// Prints the answer of a command.
+fn print(text: &str) -> Result<(), Failure> {
+    writeln!(std::io::stdout(), "{text}").map_err(|error| Failure::Other(error.into()))
+}

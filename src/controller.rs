@@ -1,0 +1,286 @@
+//! One turn of the right half: from a snapshot of the fleet to a plan, as a pure function of what it is given.
+//!
+//! The live loop, the demo, the simulator and the live shadows all call [`Controller::turn`]. It keeps what must survive
+//! from turn to turn (history, forecaster, stabilisation windows) and nothing else; a takeover rebuilds it from the
+//! checkpoint and the members' own rings.
+
+mod shadows;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use self::shadows::{ShadowState, Shadows};
+use crate::clock::{Instant, Now, Timestamp};
+use crate::fleet::Snapshot;
+use crate::forecast::{Forecast, ForecastPoint, Forecaster};
+use crate::history::{Bucket, History};
+use crate::plan::{FAST_WINDOW, Inputs, Plan, Planner, Recent, SLOW_WINDOW, Window, Work};
+use crate::policy::{LeadTime, Metric, Policy};
+use crate::report::Past;
+
+/// The share of cold starts that a plan expects to be no slower. Half of them would be a coin toss on every burst; the
+/// very slowest one (a node that had to be bought) would keep a pod too many for ever.
+const LEAD_TIME_QUANTILE: f64 = 0.9;
+/// What a cold start is taken for until one was seen: the lower end of what loading a model takes on a GPU node.
+const ASSUMED_LEAD_TIME: Duration = Duration::from_secs(120);
+/// A turn, a patch and the way of a new endpoint to the clients lie around every start. Half of it and pods come as the
+/// load does; double and every pod is paid for ten seconds more.
+const LEAD_TIME_MARGIN: Duration = Duration::from_secs(10);
+/// How far the forecast reaches at least: the page has something to show, and `down` something to ask.
+const LEAST_AHEAD: Duration = Duration::from_secs(15 * 60);
+/// A fleet without its history may shrink again after its leader has seen it whole for this long, or three lead times, or
+/// the scale-down window, whichever is longest: a lost `ConfigMap` must not pin a fleet at its maximum.
+const WITHOUT_HISTORY: Duration = Duration::from_secs(30 * 60);
+
+/// Everything that survives from turn to turn.
+#[derive(Debug)]
+pub struct Controller {
+    history: History,
+    forecaster: Forecaster,
+    planner: Planner,
+    shadows: Option<Shadows>,
+    memory: Memory,
+}
+
+/// Whether the past is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Memory {
+    /// It was read, or there was never anything to read, or enough was seen since.
+    Back,
+    /// It was not read.
+    Awaited {
+        /// Since when this leader sees the whole fleet; `None`: it does not.
+        complete_since: Option<Instant>,
+    },
+}
+
+/// What a turn came to.
+#[must_use = "a turn nobody acts on scales nothing"]
+#[derive(Clone, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Turn {
+    /// How many replicas, and why.
+    pub plan: Plan,
+    /// Demand ahead; `None` before anything was seen.
+    pub forecast: Option<Forecast>,
+    /// How long a new pod takes.
+    pub lead_time: Lead,
+    /// The baselines in the same world; `None` until it is known what a pod serves.
+    pub shadows: Option<ShadowStates>,
+}
+
+/// How long a new pod takes, and how that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Lead {
+    /// From asking for a pod to its first answer, at a high quantile.
+    pub time: Duration,
+    /// How it is known.
+    pub source: LeadSource,
+}
+
+/// How a lead time is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub enum LeadSource {
+    /// By the policy.
+    Given,
+    /// From starts that were seen.
+    Measured,
+    /// Nothing was seen yet.
+    Assumed,
+}
+
+/// The baselines at one moment.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
+pub struct ShadowStates {
+    /// Kubernetes' Horizontal Pod Autoscaler at 70 %.
+    pub hpa: ShadowState,
+    /// Knative's Pod Autoscaler at 70 %.
+    pub kpa: ShadowState,
+}
+
+// === impl Turn ===
+
+impl Turn {
+    /// The forecast for one lead time after `now`.
+    pub fn ahead(&self, now: Timestamp) -> Option<ForecastPoint> {
+        let at = now + self.lead_time.time;
+        let points = &self.forecast.as_ref()?.points;
+        points.iter().find(|point| point.at >= at).copied()
+    }
+}
+
+// === impl Controller ===
+
+impl Controller {
+    /// A controller over what is remembered; `None`: the past could not be read, and nothing is lowered until this leader
+    /// has seen enough itself.
+    pub fn new(history: Option<History>, policy: &Policy) -> Self {
+        let memory = match history {
+            Some(_) => Memory::Back,
+            None => Memory::Awaited {
+                complete_since: None,
+            },
+        };
+        let mut history = history.unwrap_or_else(|| History::new(policy.prediction.history));
+        history.set_length(policy.prediction.history);
+        Self {
+            history,
+            forecaster: Forecaster::new(),
+            planner: Planner::new(),
+            shadows: None,
+            memory,
+        }
+    }
+
+    /// All that is remembered.
+    pub fn history(&self) -> &History {
+        &self.history
+    }
+
+    /// Adds what a member remembers of the time between the checkpoint and this leader's first turn.
+    pub fn remember(&mut self, past: &Past, between: std::ops::Range<Timestamp>) {
+        self.history.merge_past(past, between);
+    }
+
+    /// Arrivals a second at the fleet in the last ten seconds.
+    pub fn arrivals_per_second(&self, now: Timestamp) -> Option<f64> {
+        let recent = self.history.recent(now, FAST_WINDOW)?;
+        recent.is_observed().then(|| recent.rate())
+    }
+
+    /// One turn.
+    pub fn turn(&mut self, now: Now, snapshot: &Snapshot, policy: &Policy) -> Turn {
+        self.history.record(now.timestamp, &snapshot.load);
+        for &took in &snapshot.starts {
+            self.history.record_start(took);
+        }
+        let lead_time = self.lead_time(policy);
+        self.forecaster.set_horizon(lead_time.time);
+        self.forecaster.observe(now, &self.history);
+        let down_window = policy.behavior.scale_down.stabilization_window;
+        let ahead = LEAST_AHEAD.max(lead_time.time + down_window + LEAD_TIME_MARGIN);
+        let forecast = self
+            .forecaster
+            .forecast(now, ahead, policy.prediction.quantile);
+        let work = self.history.work(now.timestamp).map(|work| Work {
+            service_seconds: work.service_seconds,
+            gpu_seconds: work.gpu_seconds,
+        });
+        let history_back = self.is_back(now.instant, snapshot, policy, lead_time.time);
+        let plan = self.planner.plan(&Inputs {
+            now,
+            policy,
+            snapshot,
+            recent: self.recent(now.timestamp),
+            work,
+            forecast: forecast.as_ref(),
+            lead_time: lead_time.time,
+            history_back,
+        });
+        let shadows = self.shadow(now.instant, snapshot, policy, work, lead_time.time);
+        Turn {
+            plan,
+            forecast,
+            lead_time,
+            shadows,
+        }
+    }
+
+    fn lead_time(&self, policy: &Policy) -> Lead {
+        let (time, source) = match policy.prediction.lead_time {
+            LeadTime::Fixed(given) => (given, LeadSource::Given),
+            LeadTime::Auto => match self.history.lead_time(LEAD_TIME_QUANTILE) {
+                Some(measured) => (measured + LEAD_TIME_MARGIN, LeadSource::Measured),
+                None => (ASSUMED_LEAD_TIME, LeadSource::Assumed),
+            },
+        };
+        Lead { time, source }
+    }
+
+    fn recent(&self, now: Timestamp) -> Recent {
+        let window = |length| {
+            let seen = self.history.recent(now, length).filter(Bucket::is_observed);
+            seen.as_ref().map(window).unwrap_or_default()
+        };
+        Recent {
+            slow: window(SLOW_WINDOW),
+            fast: window(FAST_WINDOW),
+        }
+    }
+
+    fn is_back(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        policy: &Policy,
+        lead_time: Duration,
+    ) -> bool {
+        let Memory::Awaited { complete_since } = &mut self.memory else {
+            return true;
+        };
+        if snapshot.unknown() > 0 {
+            *complete_since = None;
+            return false;
+        }
+        let since = *complete_since.get_or_insert(now);
+        let enough = WITHOUT_HISTORY
+            .max(3 * lead_time)
+            .max(policy.behavior.scale_down.stabilization_window);
+        if now.since(since) >= enough {
+            self.memory = Memory::Back;
+        }
+        self.memory == Memory::Back
+    }
+
+    fn shadow(
+        &mut self,
+        now: Instant,
+        snapshot: &Snapshot,
+        policy: &Policy,
+        work: Option<Work>,
+        cold_start: Duration,
+    ) -> Option<ShadowStates> {
+        let pod_rps = pod_rps(policy, work)?;
+        let bounds = (policy.min_replicas, policy.max_replicas);
+        let shadows = self.shadows.get_or_insert_with(|| {
+            let ready = u32::try_from(snapshot.ready()).unwrap_or(u32::MAX);
+            Shadows::new(ready, bounds, pod_rps, cold_start)
+        });
+        shadows.measured(pod_rps, cold_start);
+        shadows.advance(now, snapshot.load.arrivals);
+        Some(shadows.read())
+    }
+}
+
+fn window(seen: &Bucket) -> Window {
+    let load = &seen.load;
+    let gpu = load.gpu_busy_seconds / load.gpu_observed_seconds;
+    Window {
+        pods: seen.pods(),
+        arrivals: seen.rate(),
+        in_flight: seen.in_flight(),
+        gpu_utilization: gpu.is_finite().then_some(gpu),
+    }
+}
+
+/// What a pod serves a second at most, taken so that the policy's target is the share that HPA and KPA aim at: the three
+/// then want the same of a pod, and differ in when they ask for it. By the metric that allows least.
+fn pod_rps(policy: &Policy, work: Option<Work>) -> Option<f64> {
+    let rates = policy.metrics.iter().filter_map(|metric| match metric {
+        Metric::RequestRate { per_second } => Some(*per_second),
+        Metric::Concurrency { average_value } => Some(average_value / work?.service_seconds),
+        Metric::Gpu {
+            average_utilization,
+        } => Some(average_utilization / 100.0 / work?.gpu_seconds?),
+    });
+    rates
+        .filter(|rate| rate.is_finite() && *rate > 0.0)
+        .min_by(f64::total_cmp)
+        .map(|at_target| at_target / shadows::TARGET)
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,123 @@
+//! Turns over a fleet that is made up second by second.
+
+use std::time::Duration;
+
+use super::*;
+use crate::fleet::{Member, Pod, PodPhase, Reading};
+use crate::report::Load;
+
+/// A Monday at noon.
+const NOON: Timestamp = Timestamp::from_secs(1_767_614_400);
+
+fn policy() -> Policy {
+    let mut policy = Policy::with_bounds(1, 20);
+    policy.mode = crate::policy::Mode::Auto;
+    policy.metrics = vec![Metric::Concurrency { average_value: 4.0 }];
+    policy
+}
+
+/// `pods` ready pods that share `rate` requests a second of two seconds each.
+fn second(pods: u32, rate: f64) -> Snapshot {
+    let in_flight = 2.0 * rate;
+    let pod = |index| Pod {
+        name: format!("llm-{index}"),
+        uid: format!("uid-{index}"),
+        ip: None,
+        phase: PodPhase::Ready,
+        created: Instant::default(),
+        member: Member::Reporting(Reading {
+            in_flight: in_flight / f64::from(pods),
+            ready: true,
+            ..Reading::default()
+        }),
+    };
+    Snapshot {
+        spec_replicas: pods,
+        pods: (0..pods).map(pod).collect(),
+        load: Load {
+            pod_seconds: f64::from(pods),
+            arrivals: rate,
+            completions: rate,
+            busy_seconds: in_flight,
+            service_seconds: in_flight,
+            ..Load::default()
+        },
+        in_flight,
+        ..Snapshot::default()
+    }
+}
+
+/// Lives through `seconds` of the same fleet; gives the last turn.
+fn live(controller: &mut Controller, from: u64, seconds: u64, snapshot: &Snapshot) -> Turn {
+    let turns = (from..from + seconds).map(|second| {
+        let now = Now::at(NOON, Duration::from_secs(second));
+        controller.turn(now, snapshot, &policy())
+    });
+    turns.last().expect("at least one second")
+}
+
+#[test]
+fn a_fleet_that_is_too_small_grows_from_the_first_minute() {
+    let mut controller =
+        Controller::new(Some(History::new(Duration::from_secs(86_400))), &policy());
+    let turn = live(&mut controller, 0, 60, &second(2, 10.0));
+    // Ten requests a second of two seconds each are twenty in flight: five pods of four.
+    assert!(turn.plan.desired >= 5, "{:?}", turn.plan);
+    assert_eq!(turn.plan.needed_now, 5, "{:?}", turn.plan);
+}
+
+#[test]
+fn without_its_history_a_fleet_is_not_lowered_until_it_was_seen_whole_for_long_enough() {
+    let mut controller = Controller::new(None, &policy());
+    let idle = second(10, 0.5);
+    let half_an_hour = WITHOUT_HISTORY.as_secs();
+    let turn = live(&mut controller, 0, half_an_hour, &idle);
+    assert_eq!(turn.plan.desired, 10, "{:?}", turn.plan.reasons);
+    // The scale-down window begins to count then, too.
+    let turn = live(&mut controller, half_an_hour, 900, &idle);
+    assert!(turn.plan.desired < 10, "{:?}", turn.plan.reasons);
+}
+
+#[test]
+fn the_half_hour_begins_anew_when_a_member_is_not_heard() {
+    let mut controller = Controller::new(None, &policy());
+    drop(live(&mut controller, 0, 1_700, &second(10, 0.5)));
+    let mut silent = second(10, 0.5);
+    silent.pods[3].member = Member::Unknown;
+    drop(live(&mut controller, 1_700, 1, &silent));
+    let turn = live(&mut controller, 1_701, 1_700, &second(10, 0.5));
+    assert_eq!(turn.plan.desired, 10, "{:?}", turn.plan.reasons);
+}
+
+#[test]
+fn the_lead_time_is_assumed_until_a_start_was_seen() {
+    let mut controller =
+        Controller::new(Some(History::new(Duration::from_secs(86_400))), &policy());
+    let turn = live(&mut controller, 0, 1, &second(2, 1.0));
+    assert_eq!(turn.lead_time.source, LeadSource::Assumed);
+    let mut started = second(3, 1.0);
+    started.starts = vec![Duration::from_secs(240)];
+    let turn = live(&mut controller, 1, 1, &started);
+    assert_eq!(turn.lead_time.source, LeadSource::Measured);
+    assert_eq!(
+        turn.lead_time.time,
+        Duration::from_secs(240) + LEAD_TIME_MARGIN
+    );
+}
+
+#[test]
+fn the_shadows_are_given_the_pod_that_the_policy_describes() {
+    let work = Work {
+        service_seconds: 2.0,
+        gpu_seconds: None,
+    };
+    // Four in flight at two seconds each are two requests a second at the target, which is 70 % of what HPA would see.
+    let rate = pod_rps(&policy(), Some(work)).expect("known");
+    assert!((rate - 2.0 / 0.7).abs() < 1e-9);
+    assert_eq!(pod_rps(&policy(), None), None);
+    let mut controller =
+        Controller::new(Some(History::new(Duration::from_secs(86_400))), &policy());
+    let turn = live(&mut controller, 0, 180, &second(5, 10.0));
+    let shadows = turn.shadows.expect("requests were completed");
+    assert_eq!((shadows.hpa.desired, shadows.kpa.desired), (5, 5));
+}

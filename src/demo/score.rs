@@ -1,0 +1,236 @@
+//! Keeps the score: what became of every request, and of the fleet in every demo second.
+
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use super::load::Outcome;
+use super::summary::Summary;
+use super::waves::{ScaleUp, Second, lead_seconds, median};
+use crate::clock::Instant;
+use crate::controller::{ShadowStates, Shadows};
+
+/// The longest that a request may wait to be started, in demo time.
+pub(super) const SLO: Duration = Duration::from_secs(2);
+/// Load is looked at over this many seconds: single seconds of a Poisson stream are mostly noise.
+const SMOOTH: usize = 10;
+
+/// The score of one demo.
+#[derive(Debug)]
+pub(super) struct Score {
+    /// The latest first byte that is no violation, from the moment a request was due.
+    patience: Duration,
+    arrivals: Vec<u32>,
+    seconds: Vec<Second>,
+    desired: Vec<u32>,
+    scale_ups: Vec<ScaleUp>,
+    shadows: Option<Shadows>,
+    shadow_states: Vec<Option<ShadowStates>>,
+    kill: Option<Kill>,
+    /// Requests that ended badly, until it is clear which of them were on the killed pod.
+    bad: Vec<Outcome>,
+    exposed: u64,
+    pub(super) requests: u64,
+    pub(super) violations: u64,
+    /// The first term, and the changes since with their moments.
+    terms: Vec<(u64, Instant)>,
+    pod_seconds: f64,
+}
+
+/// The leader's sidecar was killed.
+#[derive(Clone, Copy, Debug)]
+struct Kill {
+    at: Instant,
+    address: SocketAddr,
+    /// When no client was given its address any more; `None`: it still is.
+    gone: Option<Instant>,
+}
+
+// === impl Score ===
+
+impl Score {
+    /// `first_token`: how long a request that waits for nothing takes to its first byte.
+    pub(super) fn new(first_token: Duration) -> Self {
+        Self {
+            patience: SLO + first_token,
+            arrivals: Vec::new(),
+            seconds: Vec::new(),
+            desired: Vec::new(),
+            scale_ups: Vec::new(),
+            shadows: None,
+            shadow_states: Vec::new(),
+            kill: None,
+            bad: Vec::new(),
+            exposed: 0,
+            requests: 0,
+            violations: 0,
+            terms: Vec::new(),
+            pod_seconds: 0.0,
+        }
+    }
+
+    /// The shadows live in the same world from now on.
+    pub(super) fn shadow(&mut self, shadows: Shadows) {
+        self.shadows = Some(shadows);
+    }
+
+    /// A request has ended.
+    pub(super) fn ended(&mut self, outcome: Outcome) {
+        self.requests += 1;
+        let late = outcome
+            .first_byte
+            .is_none_or(|first_byte| first_byte > self.patience);
+        self.violations += u64::from(late || !outcome.result.is_ok());
+        if self.is_exposed(&outcome) {
+            self.exposed += 1;
+        }
+        if !outcome.result.is_ok() {
+            tracing::info!(?outcome, "a request failed");
+            self.bad.push(outcome);
+        }
+    }
+
+    /// A demo second has passed. `arrived`: requests that were due in it.
+    pub(super) fn passed(
+        &mut self,
+        now: Instant,
+        ready: u32,
+        desired: u32,
+        pods: u32,
+        arrived: u32,
+    ) {
+        let from = self.desired.last().copied();
+        if let Some(from) = from.filter(|from| desired > *from) {
+            let at = self.desired.len();
+            self.scale_ups.push(ScaleUp {
+                at,
+                from,
+                to: desired,
+            });
+        }
+        self.desired.push(desired);
+        self.seconds.push(Second { load: 0.0, ready });
+        self.arrivals.push(arrived);
+        self.pod_seconds += f64::from(pods);
+        let states = self.shadows.as_mut().map(|shadows| {
+            shadows.advance(now, f64::from(arrived));
+            shadows.read()
+        });
+        self.shadow_states.push(states);
+    }
+
+    /// A term was stamped on the Deployment.
+    pub(super) fn stamped(&mut self, term: u64, at: Instant) {
+        if self.terms.last().is_none_or(|(last, _)| term > *last) {
+            self.terms.push((term, at));
+        }
+    }
+
+    /// The leader's sidecar was killed; its clients know it by `address`.
+    pub(super) fn killed(&mut self, at: Instant, address: SocketAddr) {
+        self.kill = Some(Kill {
+            at,
+            address,
+            gone: None,
+        });
+    }
+
+    /// Clients have these endpoints from now on.
+    pub(super) fn endpoints(&mut self, at: Instant, endpoints: &[SocketAddr]) {
+        if let Some(kill) = &mut self.kill
+            && kill.gone.is_none()
+            && !endpoints.contains(&kill.address)
+        {
+            kill.gone = Some(at);
+        }
+    }
+
+    /// The shadows, now.
+    pub(super) fn shadows(&self) -> Option<ShadowStates> {
+        self.shadow_states.last().copied().flatten()
+    }
+
+    /// The shadows of demo second `second`.
+    pub(super) fn shadows_at(&self, second: usize) -> Option<ShadowStates> {
+        self.shadow_states.get(second).copied().flatten()
+    }
+
+    /// How often the lead has changed.
+    pub(super) fn leader_changes(&self) -> u32 {
+        u32::try_from(self.terms.len().saturating_sub(1)).unwrap_or(u32::MAX)
+    }
+
+    /// Replicas ready and asked for in each demo second.
+    pub(super) fn replicas(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
+        self.seconds
+            .iter()
+            .map(|second| second.ready)
+            .zip(self.desired.iter().copied())
+    }
+
+    /// What it all came to. `pod_rps`: what a pod serves at most.
+    pub(super) fn summary(&self, pod_rps: f64) -> Summary {
+        let seconds = self.loaded_seconds();
+        let leads = self
+            .scale_ups
+            .iter()
+            .filter_map(|up| lead_seconds(up, &seconds, pod_rps));
+        let lost = self
+            .bad
+            .iter()
+            .filter(|outcome| self.is_exposed(outcome))
+            .count() as u64;
+        let shadows = self.shadows();
+        let takeover = self.kill.and_then(|kill| {
+            let next = self.terms.iter().find(|(_, at)| *at > kill.at)?;
+            Some(next.1.since(kill.at).as_secs_f64())
+        });
+        Summary {
+            requests: self.requests,
+            failed: self.bad.len() as u64 - lost,
+            lost_with_killed_pod: lost,
+            exposed_to_killed_pod: self.exposed,
+            slo_violations: self.violations,
+            replicas_min: self.desired.iter().copied().min().unwrap_or_default(),
+            replicas_max: self.desired.iter().copied().max().unwrap_or_default(),
+            leader_changes: self.leader_changes(),
+            takeover_seconds: takeover,
+            scale_ups: u32::try_from(self.scale_ups.len()).unwrap_or(u32::MAX),
+            median_lead_seconds: median(leads.collect()),
+            shadow_hpa_slo_violations: shadows.map_or(0, |shadows| shadows.hpa.slo_violations),
+            shadow_kpa_slo_violations: shadows.map_or(0, |shadows| shadows.kpa.slo_violations),
+            pod_seconds: self.pod_seconds,
+            shadow_hpa_pod_seconds: shadows.map_or(0.0, |shadows| shadows.hpa.pod_seconds as f64),
+            shadow_kpa_pod_seconds: shadows.map_or(0.0, |shadows| shadows.kpa.pod_seconds as f64),
+            pod_rps,
+            ..Summary::default()
+        }
+    }
+
+    /// On the killed pod when it was killed, or sent there before its address was gone.
+    fn is_exposed(&self, outcome: &Outcome) -> bool {
+        self.kill.is_some_and(|kill| {
+            outcome.endpoint == Some(kill.address)
+                && outcome.due + outcome.total >= kill.at
+                && kill.gone.is_none_or(|gone| outcome.sent_at <= gone)
+        })
+    }
+
+    /// Arrivals a second in each demo second, over the last [`SMOOTH`].
+    pub(super) fn loads(&self) -> Vec<f64> {
+        let load = |end: usize| {
+            let from = (end + 1).saturating_sub(SMOOTH);
+            let sum: u32 = self.arrivals.iter().take(end + 1).skip(from).sum();
+            f64::from(sum) / SMOOTH as f64
+        };
+        (0..self.arrivals.len()).map(load).collect()
+    }
+
+    /// The seconds with their load.
+    fn loaded_seconds(&self) -> Vec<Second> {
+        let loads = self.loads();
+        let seconds = self.seconds.iter().zip(loads);
+        seconds
+            .map(|(second, load)| Second { load, ..*second })
+            .collect()
+    }
+}

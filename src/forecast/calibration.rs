@@ -1,0 +1,188 @@
+//! The forecast's own record: how often its quantiles were exceeded, and whether it beats the last value.
+
+/// The quantiles that are corrected; one between two of them is corrected in between.
+pub(super) const LEVELS: [f64; 5] = [0.5, 0.8, 0.9, 0.95, 0.99];
+
+/// How far one exceeding moves the band: by a factor of e^0.08. A hundred forecasts, five hours of them, follow a
+/// change; twice that, and the band would breathe with every burst.
+const GAIN: f64 = 0.08;
+/// The band is never made narrower or wider than by a factor of e^1.6, five: the records carry the rest.
+const MOST: f64 = 1.6;
+/// The quantile by which the forecast and the last value are compared: a plan is made from a high one, and requests
+/// that wait cost more than pods that idle.
+const COMPARED: usize = 2;
+/// How fast the margins on the last value follow its errors, as a share of it and of its mean error.
+const SHARE_GAIN: f64 = 0.02;
+const AMOUNT_GAIN: f64 = 0.1;
+/// A loss of so many forecasts ago counts half: a day, at one forecast in three minutes.
+const HALF_LIFE: f64 = 480.0;
+/// Full trust from this much better than the last value.
+const FULL_TRUST_SKILL: f64 = 0.15;
+/// Trust grows with the record: half of it at so many forecasts (an hour).
+const RECORD_HALF: f64 = 20.0;
+
+/// Corrections and losses, from forecasts made before the truth was known.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Calibration {
+    /// Logarithm of the factor on the distance from the median to each of [`LEVELS`].
+    stretch: [f64; LEVELS.len()],
+    /// Running pinball loss at the level compared.
+    ours: f64,
+    rivals: Rivals,
+    count: f64,
+}
+
+/// The last value with a margin that is learnt, once as a share of it and once as an amount: a steady load is best met
+/// by the one, a spiky one by the other, and whoever is no better than both has earned no trust.
+#[derive(Clone, Debug, Default)]
+struct Rivals {
+    share: f64,
+    amount: f64,
+    /// Running sum of the last value's absolute errors, and of how many: their mean is right from the first on.
+    errors: f64,
+    count: f64,
+    /// Running pinball losses at the level compared: with a share, with an amount.
+    losses: [f64; 2],
+}
+
+/// A forecast that waits for the truth.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Pending {
+    /// The minute it speaks of.
+    pub minute: i64,
+    /// The forecast of each of [`LEVELS`], corrected.
+    pub levels: [f64; LEVELS.len()],
+    /// The median, from which the levels are stretched.
+    pub median: f64,
+    /// The last value when it was made.
+    pub last: f64,
+}
+
+// === impl Calibration ===
+
+impl Calibration {
+    /// The corrected `quantile`, given its uncorrected `value` and the median.
+    pub(super) fn corrected(&self, quantile: f64, median: f64, value: f64) -> f64 {
+        (median + (value - median) * self.stretch_at(quantile).exp()).max(0.0)
+    }
+
+    /// How far the forecast may be trusted, 0 to 1: 0 when the last value would have done as well.
+    pub(super) fn trust(&self) -> f64 {
+        let [share, amount] = self.rivals.losses;
+        let rival = share.min(amount);
+        if rival <= 0.0 {
+            return 0.0;
+        }
+        let skill = 1.0 - self.ours / rival;
+        (skill / FULL_TRUST_SKILL).clamp(0.0, 1.0) * self.count / (self.count + RECORD_HALF)
+    }
+
+    /// The truth is known.
+    pub(super) fn score(&mut self, pending: &Pending, truth: f64) {
+        let fade = 0.5_f64.powf(1.0 / HALF_LIFE);
+        let said = pending.levels[COMPARED];
+        self.ours = self.ours * fade + pinball(LEVELS[COMPARED], truth, said);
+        self.rivals.score(pending.last, truth, fade);
+        self.count = self.count * fade + 1.0;
+        for (index, level) in LEVELS.into_iter().enumerate() {
+            let upper = pending.levels[index];
+            // A band without width cannot be corrected by stretching. All night at zero there is nothing to learn
+            // either, and ten hours of "not exceeded" must not narrow the band of the day.
+            if upper <= pending.median {
+                continue;
+            }
+            let step = if truth > upper { level } else { level - 1.0 };
+            self.stretch[index] = (self.stretch[index] + GAIN * step).clamp(-MOST, MOST);
+        }
+    }
+
+    fn stretch_at(&self, quantile: f64) -> f64 {
+        let above = LEVELS.iter().position(|level| *level >= quantile);
+        match above {
+            Some(0) => self.stretch[0],
+            None => self.stretch[LEVELS.len() - 1],
+            Some(index) => {
+                let (low, high) = (LEVELS[index - 1], LEVELS[index]);
+                let share = (quantile - low) / (high - low);
+                self.stretch[index - 1] * (1.0 - share) + self.stretch[index] * share
+            }
+        }
+    }
+}
+
+// === impl Rivals ===
+
+impl Rivals {
+    fn score(&mut self, last: f64, truth: f64, fade: f64) {
+        let level = LEVELS[COMPARED];
+        let step = |said: f64| if truth > said { level } else { level - 1.0 };
+        let said = [last * (1.0 + self.share), last + self.amount];
+        for (loss, said) in self.losses.iter_mut().zip(said) {
+            *loss = *loss * fade + pinball(level, truth, said);
+        }
+        // A share of zero is zero: a night without load says nothing of it.
+        if last > 0.0 {
+            self.share = (self.share + SHARE_GAIN * step(said[0])).max(0.0);
+        }
+        self.errors = self.errors * fade + (truth - last).abs();
+        self.count = self.count * fade + 1.0;
+        let typical = self.errors / self.count;
+        self.amount = (self.amount + AMOUNT_GAIN * typical * step(said[1])).max(0.0);
+    }
+}
+
+fn pinball(level: f64, truth: f64, said: f64) -> f64 {
+    (level * (truth - said)).max((level - 1.0) * (truth - said))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A record of forecasts that said `said` when the last value was `last` and `truth` came.
+    fn after(count: usize, said: f64, last: f64, truth: f64) -> Calibration {
+        let mut calibration = Calibration::default();
+        for minute in 0..count {
+            calibration.score(
+                &Pending {
+                    minute: i64::try_from(minute).expect("small"),
+                    levels: [said; LEVELS.len()],
+                    median: said / 2.0,
+                    last,
+                },
+                truth,
+            );
+        }
+        calibration
+    }
+
+    #[test]
+    fn trust_is_nothing_when_the_last_value_does_as_well_and_grows_with_the_record_when_not() {
+        assert!(Calibration::default().trust().abs() < f64::EPSILON);
+        let worse = after(300, 90.0, 50.0, 50.0);
+        assert!(worse.trust().abs() < f64::EPSILON, "{}", worse.trust());
+        let (short, long) = (after(5, 50.0, 0.0, 50.0), after(300, 50.0, 0.0, 50.0));
+        assert!(short.trust() < 0.3, "{}", short.trust());
+        assert!(long.trust() > 0.9, "{}", long.trust());
+    }
+
+    #[test]
+    fn a_band_that_is_exceeded_too_often_widens_and_one_never_exceeded_narrows() {
+        let exceeded = after(20, 50.0, 50.0, 60.0);
+        let never = after(200, 50.0, 50.0, 20.0);
+        for quantile in [0.5, 0.93, 0.95, 0.97, 0.99, 0.999] {
+            assert!(
+                exceeded.corrected(quantile, 20.0, 30.0) > 30.0,
+                "{quantile}"
+            );
+            let narrowed = never.corrected(quantile, 20.0, 30.0);
+            assert!((20.0..30.0).contains(&narrowed), "{quantile}");
+        }
+    }
+
+    #[test]
+    fn a_night_without_load_does_not_narrow_the_band_of_the_day() {
+        let night = after(1_000, 0.0, 0.0, 0.0);
+        assert!((night.corrected(0.95, 20.0, 30.0) - 30.0).abs() < 1e-9);
+    }
+}

@@ -1,0 +1,376 @@
+//! The Lease on the API server: read, create, replace, watch; each with a time limit and an error that names the remedy.
+
+use std::fmt;
+use std::time::Duration;
+
+use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
+use kube::Api;
+use kube::api::{PostParams, WatchEvent, WatchParams};
+
+use super::token::sha256_hex;
+use super::{LeaseFault, Record, Verb};
+use crate::clock::{Clock, Timestamp};
+
+/// On the Lease and on the Deployment: the leader's term.
+pub const ANNOTATION_TERM: &str = "sidescale.dev/term";
+
+/// On the Lease: SHA-256 (hex) of the reign's token.
+pub const ANNOTATION_TOKEN: &str = "sidescale.dev/token-sha256";
+
+const FIELD_MANAGER: &str = "sidescale";
+
+/// A Lease as it was read.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Read {
+    /// What it says.
+    pub record: Record,
+    /// Its resourceVersion.
+    pub version: String,
+    /// The whole object: a replacement keeps the fields, labels and owners that others wrote.
+    pub object: Lease,
+}
+
+/// What the watch shows.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Shown {
+    /// The Lease says this now.
+    Lease(Box<Read>),
+    /// The Lease is gone.
+    Deleted,
+}
+
+/// How a write ended that the API server understood.
+#[derive(Clone, Debug, PartialEq)]
+pub(super) enum Written {
+    /// It is done.
+    Done(Box<Read>),
+    /// Somebody else wrote first.
+    Conflict,
+}
+
+/// One Lease on one API server. Cheap to clone.
+#[derive(Clone)]
+pub struct LeaseApi {
+    api: Api<Lease>,
+    namespace: String,
+    name: String,
+    clock: Clock,
+    limit: Duration,
+}
+
+// === impl LeaseApi ===
+
+impl LeaseApi {
+    /// The Lease `namespace/name`, each request limited to `limit`. The client must not retry by itself: see
+    /// [`without_retries`](super::without_retries).
+    pub fn new(
+        client: kube::Client,
+        namespace: &str,
+        name: &str,
+        clock: Clock,
+        limit: Duration,
+    ) -> Self {
+        Self {
+            api: Api::namespaced(client, namespace),
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+            clock,
+            limit,
+        }
+    }
+
+    /// Reads the Lease; `None`: there is none.
+    pub async fn get(&self) -> Result<Option<Read>, LeaseFault> {
+        let found = self
+            .within_limit(Verb::Get, self.api.get_opt(&self.name))
+            .await?;
+        match found {
+            Ok(found) => Ok(found.map(Read::from)),
+            Err(error) => Err(self.fault(Verb::Get, &error)),
+        }
+    }
+
+    /// Whether `holder` holds the Lease under the token that it showed: one request, so that a member obeys only who may
+    /// write the Lease.
+    pub async fn proves(&self, holder: &str, token: &str) -> Result<bool, LeaseFault> {
+        Ok(self.get().await?.is_some_and(|read| {
+            read.record.holder == holder && read.record.token_sha256 == sha256_hex(token)
+        }))
+    }
+
+    pub(super) async fn create(&self, record: &Record) -> Result<Written, LeaseFault> {
+        let mut lease = Lease::default();
+        lease.metadata.name = Some(self.name.clone());
+        lease.metadata.namespace = Some(self.namespace.clone());
+        write_into(&mut lease, record);
+        let params = post_params();
+        let answer = self
+            .within_limit(Verb::Create, self.api.create(&params, &lease))
+            .await?;
+        match self.written(Verb::Create, answer) {
+            // The Role grants no `create`: it cannot be limited to one name.
+            Err(LeaseFault::Forbidden {
+                namespace, name, ..
+            }) => Err(LeaseFault::Missing { namespace, name }),
+            written => written,
+        }
+    }
+
+    /// Replaces what stands there, if it still has `version`. `base` is the object as it was read at that version.
+    pub(super) async fn put(
+        &self,
+        base: Lease,
+        record: &Record,
+        version: &str,
+    ) -> Result<Written, LeaseFault> {
+        let mut lease = base;
+        lease.metadata.name = Some(self.name.clone());
+        lease.metadata.namespace = Some(self.namespace.clone());
+        lease.metadata.resource_version = Some(version.to_owned());
+        // A server-side field of others' writes; sending it back would claim their fields.
+        lease.metadata.managed_fields = None;
+        write_into(&mut lease, record);
+        let params = post_params();
+        let request = self.api.replace(&self.name, &params, &lease);
+        let answer = self.within_limit(Verb::Update, request).await?;
+        self.written(Verb::Update, answer)
+    }
+
+    /// The changes of the Lease after `version`, until the stream breaks.
+    pub(super) async fn watch(
+        &self,
+        version: &str,
+    ) -> Result<impl Stream<Item = Result<Shown, LeaseFault>> + Send + use<>, LeaseFault> {
+        let params = WatchParams::default()
+            .fields(&format!("metadata.name={}", self.name))
+            .disable_bookmarks();
+        let opened = self
+            .within_limit(Verb::Watch, self.api.watch(&params, version))
+            .await?;
+        let stream = opened.map_err(|error| self.fault(Verb::Watch, &error))?;
+        let this = self.clone();
+        Ok(stream
+            .map(move |event| match event {
+                Ok(WatchEvent::Added(lease) | WatchEvent::Modified(lease)) => {
+                    Ok(Some(Shown::Lease(Box::new(Read::from(lease)))))
+                }
+                Ok(WatchEvent::Deleted(_)) => Ok(Some(Shown::Deleted)),
+                Ok(WatchEvent::Bookmark(_)) => Ok(None),
+                Ok(WatchEvent::Error(status)) => {
+                    Err(this.fault(Verb::Watch, &kube::Error::Api(status)))
+                }
+                Err(error) => Err(this.fault(Verb::Watch, &error)),
+            })
+            .try_filter_map(|shown| std::future::ready(Ok(shown))))
+    }
+
+    /// The outer error: no answer in time.
+    async fn within_limit<T>(
+        &self,
+        verb: Verb,
+        request: impl Future<Output = T>,
+    ) -> Result<T, LeaseFault> {
+        let answer = self.clock.timeout(self.limit, request).await;
+        answer.map_err(|elapsed| LeaseFault::TimedOut {
+            verb,
+            namespace: self.namespace.clone(),
+            name: self.name.clone(),
+            limit: elapsed.0,
+        })
+    }
+
+    fn written(
+        &self,
+        verb: Verb,
+        answer: Result<Lease, kube::Error>,
+    ) -> Result<Written, LeaseFault> {
+        match answer {
+            Ok(lease) => Ok(Written::Done(Box::new(Read::from(lease)))),
+            // A Lease that is gone is another version, too: the next read tells which.
+            Err(kube::Error::Api(status))
+                if status.is_conflict() || status.is_already_exists() || status.is_not_found() =>
+            {
+                Ok(Written::Conflict)
+            }
+            Err(error) => Err(self.fault(verb, &error)),
+        }
+    }
+
+    fn fault(&self, verb: Verb, error: &kube::Error) -> LeaseFault {
+        let (namespace, name) = (self.namespace.clone(), self.name.clone());
+        let kube::Error::Api(status) = error else {
+            return LeaseFault::Failed {
+                verb,
+                namespace,
+                name,
+                answer: error.to_string(),
+            };
+        };
+        let answer = status.message.clone();
+        if status.is_forbidden() {
+            LeaseFault::Forbidden {
+                verb,
+                rule: rule(&name),
+                namespace,
+                name,
+                answer,
+            }
+        } else if status.code == 401 {
+            LeaseFault::Unauthorized {
+                namespace,
+                name,
+                answer,
+            }
+        } else {
+            LeaseFault::Failed {
+                verb,
+                namespace,
+                name,
+                answer: format!("{} {answer}", status.code),
+            }
+        }
+    }
+}
+
+impl fmt::Debug for LeaseApi {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("LeaseApi")
+            .field("namespace", &self.namespace)
+            .field("name", &self.name)
+            .field("limit", &self.limit)
+            .finish_non_exhaustive()
+    }
+}
+
+// === impl Read ===
+
+impl From<Lease> for Read {
+    fn from(object: Lease) -> Self {
+        Self {
+            record: record_of(&object),
+            version: object.metadata.resource_version.clone().unwrap_or_default(),
+            object,
+        }
+    }
+}
+
+/// The rule that the Role needs for the Lease `name`, as YAML.
+fn rule(name: &str) -> String {
+    format!(
+        "- apiGroups: [\"coordination.k8s.io\"]\n  resources: [\"leases\"]\n  resourceNames: [\"{name}\"]\n  \
+         verbs: [\"get\", \"watch\", \"update\"]"
+    )
+}
+
+fn post_params() -> PostParams {
+    PostParams {
+        field_manager: Some(FIELD_MANAGER.to_owned()),
+        ..PostParams::default()
+    }
+}
+
+/// Numbers that nobody's Lease should have (negative, beyond an `i32`) count as not written.
+fn record_of(lease: &Lease) -> Record {
+    let spec = lease.spec.clone().unwrap_or_default();
+    let annotation = |name: &str| {
+        let annotations = lease.metadata.annotations.as_ref();
+        annotations
+            .and_then(|all| all.get(name))
+            .map(String::as_str)
+    };
+    let time = |time: Option<MicroTime>| {
+        Timestamp::from_millis(time.map_or(0, |time| time.0.as_millisecond()))
+    };
+    Record {
+        holder: spec.holder_identity.unwrap_or_default(),
+        lease_duration: Duration::from_secs(number(spec.lease_duration_seconds)),
+        transitions: number(spec.lease_transitions),
+        acquired: time(spec.acquire_time),
+        renewed: time(spec.renew_time),
+        token_sha256: annotation(ANNOTATION_TOKEN).unwrap_or_default().to_owned(),
+        term: annotation(ANNOTATION_TERM)
+            .and_then(|term| term.parse().ok())
+            .unwrap_or(0),
+    }
+}
+
+fn number(value: Option<i32>) -> u64 {
+    value
+        .and_then(|value| u64::try_from(value).ok())
+        .unwrap_or(0)
+}
+
+fn write_into(lease: &mut Lease, record: &Record) {
+    let time = |time: Timestamp| {
+        jiff::Timestamp::from_millisecond(time.as_millis())
+            .ok()
+            .map(MicroTime)
+    };
+    let spec = lease.spec.get_or_insert_default();
+    spec.holder_identity = Some(record.holder.clone());
+    spec.lease_duration_seconds =
+        Some(i32::try_from(record.lease_duration.as_secs()).unwrap_or(i32::MAX));
+    spec.lease_transitions = Some(i32::try_from(record.transitions).unwrap_or(i32::MAX));
+    spec.acquire_time = time(record.acquired);
+    spec.renew_time = time(record.renewed);
+    let annotations = lease.metadata.annotations.get_or_insert_default();
+    let mut set = |name: &str, value: Option<String>| match value {
+        Some(value) => drop(annotations.insert(name.to_owned(), value)),
+        None => drop(annotations.remove(name)),
+    };
+    set(
+        ANNOTATION_TOKEN,
+        Some(record.token_sha256.clone()).filter(|hash| !hash.is_empty()),
+    );
+    set(
+        ANNOTATION_TERM,
+        (record.term > 0).then(|| record.term.to_string()),
+    );
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_reads_back_and_what_others_wrote_stays() {
+        let mut lease = Lease::default();
+        let spec = lease.spec.get_or_insert_default();
+        spec.strategy = Some("OldestEmulationVersion".to_owned());
+        lease.metadata.labels = Some([("team".to_owned(), "search".to_owned())].into());
+        let mut record = Record {
+            holder: "a_1".to_owned(),
+            lease_duration: Duration::from_secs(15),
+            transitions: 3,
+            acquired: Timestamp::from_millis(1_700_000_000_123),
+            renewed: Timestamp::from_millis(1_700_000_004_567),
+            token_sha256: sha256_hex("secret"),
+            term: 7,
+        };
+        write_into(&mut lease, &record);
+        assert_eq!(record_of(&lease), record);
+        record.token_sha256 = String::new();
+        record.holder = String::new();
+        write_into(&mut lease, &record);
+        assert_eq!(record_of(&lease), record);
+        assert_eq!(
+            lease.spec.and_then(|spec| spec.strategy).as_deref(),
+            Some("OldestEmulationVersion")
+        );
+        assert_eq!(lease.metadata.labels.map(|labels| labels.len()), Some(1));
+    }
+
+    #[test]
+    fn an_empty_lease_is_free_and_nonsense_counts_as_not_written() {
+        assert_eq!(record_of(&Lease::default()), Record::default());
+        let mut lease = Lease::default();
+        let spec = lease.spec.get_or_insert_default();
+        spec.lease_duration_seconds = Some(-1);
+        spec.lease_transitions = Some(i32::MIN);
+        lease.metadata.annotations =
+            Some([(ANNOTATION_TERM.to_owned(), "first".to_owned())].into());
+        assert_eq!(record_of(&lease), Record::default());
+    }
+}

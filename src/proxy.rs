@@ -1,0 +1,224 @@
+//! The request path: a reverse proxy in front of one inference server, and the instrument that counts what passes.
+//!
+//! Everything here is built to be out of the way. A request meets no lock that a control task can hold, no buffer
+//! beyond a socket's, and no limit: the proxy fails open, and a client that leaves takes its upstream request along.
+//! [`serve`] starts it on any runtime; `run` gives it a [`TrafficThread`] of its own, the demo puts many on one.
+//!
+//! HTTP/1.1 both ways. HTTP/2 with prior knowledge has its two seams at `connection` (the server's builder) and at
+//! `pool` (the kind of sender).
+//!
+//! What hyper decides and this module does not: a request with Content-Length and Transfer-Encoding goes on as chunked
+//! alone, differing lengths and bad chunks get 400 and the end of the connection, 1xx responses of the upstream are
+//! dropped, `Expect: 100-continue` is answered here. Requests whose head hyper refuses never become a request, so they
+//! are not in the accounts.
+
+mod accounts;
+mod body;
+mod connection;
+mod drain;
+mod flight;
+mod forward;
+mod headers;
+mod pool;
+mod routes;
+mod thread;
+mod tunnel;
+mod upstream;
+
+use std::io;
+use std::net::{SocketAddr, TcpListener};
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::time::Duration;
+
+use http::HeaderValue;
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
+
+pub use self::accounts::{Accounts, InFlight, Outcome, Reading};
+use self::pool::Pool;
+pub use self::routes::Uncounted;
+pub use self::thread::TrafficThread;
+use self::upstream::Watchman;
+pub use self::upstream::{Health, Probe, SettingError, Upstream};
+use crate::clock::Clock;
+use crate::lifecycle::{Lifecycle, Phase, Tasks, TasksHandle};
+
+/// What a proxy needs to know.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Settings {
+    /// The server behind it.
+    pub upstream: Upstream,
+    /// How the server is asked whether it is ready.
+    pub probe: Probe,
+    /// What is carried and is no load.
+    pub uncounted: Uncounted,
+    /// How long a drain goes on accepting. Endpoints take a second or two to reach every node, some ingresses five;
+    /// half of it loses requests there, twice of it makes every scale-down as much longer.
+    pub propagation: Duration,
+    /// How long a drain takes at most; longer than the longest stream, shorter than the pod's
+    /// `terminationGracePeriodSeconds`.
+    pub grace: Duration,
+    /// How long a connection to the server is kept without a request. It must stay below the server's own limit, or
+    /// requests meet a connection that is just being closed: uvicorn closes after 5 s, gunicorn after 2 s. A new
+    /// connection inside a pod costs some 50 µs, so little is lost.
+    pub pool_idle: Duration,
+}
+
+/// A running proxy. The tasks it was started in keep it running, this handle does not.
+#[derive(Clone, Debug)]
+pub struct Proxy {
+    shared: Arc<Shared>,
+    lifecycle: Lifecycle,
+    address: SocketAddr,
+}
+
+/// Why a proxy cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// The listener's socket cannot be used.
+    #[error("the listener of the proxy cannot be used")]
+    Listener(#[source] io::Error),
+}
+
+/// What all connections of a proxy share.
+#[derive(Debug)]
+struct Shared {
+    settings: Settings,
+    accounts: Arc<Accounts>,
+    clock: Clock,
+    tasks: TasksHandle,
+    pool: Arc<Pool>,
+    watchman: Watchman,
+    /// The upstream's address, for requests of HTTP/1.0 without a Host.
+    host: HeaderValue,
+    /// Every response says `Connection: close`.
+    draining: AtomicBool,
+    /// Cancelled when nothing more is accepted.
+    closing: CancellationToken,
+    /// Client connections and tunnels that are open, and the listener.
+    open: TaskTracker,
+}
+
+// === impl Settings ===
+
+impl Settings {
+    /// The defaults, in front of `upstream`.
+    pub fn new(upstream: Upstream) -> Self {
+        Self {
+            upstream,
+            probe: Probe::default(),
+            uncounted: Uncounted::default(),
+            propagation: Duration::from_secs(5),
+            grace: Duration::from_secs(120),
+            pool_idle: Duration::from_millis(1_500),
+        }
+    }
+}
+
+// === impl Proxy ===
+
+impl Proxy {
+    /// Where it listens.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// What is known of the server behind it, and every change of that.
+    pub fn upstream(&self) -> watch::Receiver<Health> {
+        self.shared.watchman.watch()
+    }
+
+    /// Whether the pod takes requests: its server answers, and it is not draining.
+    pub fn is_ready(&self) -> bool {
+        self.shared.watchman.health() == Health::Ready && !self.is_draining()
+    }
+
+    /// Whether a drain was asked for.
+    pub fn is_draining(&self) -> bool {
+        self.lifecycle.phase() >= Phase::Draining
+    }
+
+    /// How far it is on its way out.
+    pub fn lifecycle(&self) -> &Lifecycle {
+        &self.lifecycle
+    }
+
+    /// Asks for a drain, unless one is under way, and waits until it is done.
+    ///
+    /// Dropping this future leaves the drain going on.
+    pub async fn drain(&self) {
+        self.lifecycle.advance(Phase::Draining);
+        self.lifecycle.reached(Phase::Drained).await;
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    fn is_draining(&self) -> bool {
+        self.draining.load(Relaxed)
+    }
+
+    fn start_draining(&self) {
+        self.draining.store(true, Relaxed);
+    }
+}
+
+/// Starts a proxy on `listener`, in `tasks`: dropping them ends it without goodbye.
+pub fn serve(
+    settings: Settings,
+    listener: TcpListener,
+    accounts: Arc<Accounts>,
+    lifecycle: Lifecycle,
+    clock: Clock,
+    tasks: &Tasks,
+) -> Result<Proxy, StartError> {
+    listener
+        .set_nonblocking(true)
+        .map_err(StartError::Listener)?;
+    let address = listener.local_addr().map_err(StartError::Listener)?;
+    let upstream = settings.upstream;
+    let pool = Pool::new(upstream, settings.pool_idle, clock.clone(), tasks.handle());
+    let shared = Arc::new(Shared {
+        host: upstream.host(),
+        settings,
+        accounts,
+        clock,
+        tasks: tasks.handle(),
+        pool: Arc::new(pool),
+        watchman: Watchman::new(),
+        draining: AtomicBool::new(false),
+        closing: CancellationToken::new(),
+        open: TaskTracker::new(),
+    });
+    start_tasks(&shared, listener, &lifecycle, tasks);
+    Ok(Proxy {
+        shared,
+        lifecycle,
+        address,
+    })
+}
+
+fn start_tasks(shared: &Arc<Shared>, listener: TcpListener, lifecycle: &Lifecycle, tasks: &Tasks) {
+    let accepting = Arc::clone(shared);
+    tasks.spawn(async move {
+        // Here and not in `serve`: the socket belongs to the runtime of the tasks, the caller may be on another.
+        match tokio::net::TcpListener::from_std(listener) {
+            Ok(listener) => connection::accept(accepting, listener).await,
+            Err(error) => tracing::error!(%error, "the listener of the proxy cannot be used"),
+        }
+    });
+    let asking = Arc::clone(shared);
+    tasks.spawn(async move {
+        let settings = &asking.settings;
+        let watchman = &asking.watchman;
+        watchman
+            .run(settings.upstream, &settings.probe, &asking.clock)
+            .await;
+    });
+    let pool = Arc::clone(&shared.pool);
+    tasks.spawn(async move { pool.sweep().await });
+    tasks.spawn(drain::run(Arc::clone(shared), lifecycle.clone()));
+}

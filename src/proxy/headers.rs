@@ -1,0 +1,248 @@
+//! Which header fields cross the proxy, and what a request must look like to be passed on.
+//!
+//! What belongs to one connection (hop-by-hop fields and those that `Connection` names) stays on it; the message
+//! framing is written anew from how hyper has read the body, so that upstream and proxy cannot read two different
+//! requests out of one stream of bytes. All else, `traceparent` among it, passes untouched.
+
+use std::net::IpAddr;
+
+use http::header::{
+    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue,
+    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+};
+use http::uri::PathAndQuery;
+use http::{HeaderMap, Method, StatusCode, Uri, Version, request, response};
+
+/// Fields that belong to one connection. `Connection`, `TE`, `Transfer-Encoding` and `Upgrade` have rules of their
+/// own below; `Trailer` stays, because hyper passes on only the trailers that it announces.
+const HOP_BY_HOP: [HeaderName; 4] = [
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    PROXY_AUTHENTICATE,
+    PROXY_AUTHORIZATION,
+];
+const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
+const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
+const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
+const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
+const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
+const OWN_VIA: HeaderValue = HeaderValue::from_static("1.1 sidescale");
+
+/// The client at the other end of a connection, as the upstream is told of it.
+#[derive(Clone, Debug)]
+pub(super) struct Peer {
+    address: HeaderValue,
+}
+
+/// Why a request is not passed on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum Refusal {
+    #[error("CONNECT is for forward proxies, this is a reverse proxy")]
+    Connect,
+    #[error("a request needs exactly one Host header")]
+    Host,
+    #[error("the transfer coding is not known (only `chunked` is passed on)")]
+    TransferCoding,
+    #[error("the request target has no path")]
+    Target,
+}
+
+/// Whether the client asked to leave HTTP on this connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Upgrading {
+    No,
+    Asked,
+}
+
+// === impl Peer ===
+
+impl Peer {
+    pub(super) fn new(ip: IpAddr) -> Self {
+        // The digits, dots and colons of an address are always a valid value.
+        let address = HeaderValue::try_from(ip.to_canonical().to_string())
+            .unwrap_or(HeaderValue::from_static("unknown"));
+        Self { address }
+    }
+}
+
+// === impl Refusal ===
+
+impl Refusal {
+    pub(super) fn status(self) -> StatusCode {
+        match self {
+            Self::Connect => StatusCode::METHOD_NOT_ALLOWED,
+            Self::TransferCoding => StatusCode::NOT_IMPLEMENTED,
+            Self::Host | Self::Target => StatusCode::BAD_REQUEST,
+        }
+    }
+}
+
+/// Makes of a client's request the one for the upstream.
+///
+/// `own_host` is for clients of HTTP/1.0 that send no Host: HTTP/1.1 towards the upstream requires one.
+pub(super) fn prepare_request(
+    parts: &mut request::Parts,
+    peer: &Peer,
+    own_host: &HeaderValue,
+) -> Result<Upgrading, Refusal> {
+    if parts.method == Method::CONNECT {
+        return Err(Refusal::Connect);
+    }
+    set_target(parts, own_host)?;
+    let headers = &mut parts.headers;
+    let upgrading = upgrade_asked(headers, parts.version);
+    let wants_trailers = headers.get(TE).is_some_and(|te| has_token(te, "trailers"));
+    let chunked = set_framing(headers)?;
+    let upgrade = (upgrading == Upgrading::Asked).then(|| headers.get(UPGRADE).cloned());
+    strip_hop_by_hop(headers);
+    // hyper answers `100-continue` itself, when the body is first asked for.
+    headers.remove(EXPECT);
+    if chunked {
+        // Said outright: for a GET or HEAD with a body of unknown length hyper would drop the body otherwise.
+        headers.insert(TRANSFER_ENCODING, CHUNKED);
+    }
+    if let Some(Some(protocol)) = upgrade {
+        headers.insert(UPGRADE, protocol);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    } else if wants_trailers {
+        headers.insert(TE, HeaderValue::from_static("trailers"));
+        headers.insert(CONNECTION, HeaderValue::from_static("te"));
+    }
+    set_forwarded(headers, peer);
+    parts.version = Version::HTTP_11;
+    Ok(upgrading)
+}
+
+/// Makes of the upstream's response the one for the client. `last` closes the client's connection after it.
+pub(super) fn prepare_response(parts: &mut response::Parts, last: bool) {
+    let headers = &mut parts.headers;
+    // Of a length beside a transfer coding only the coding holds, and hyper has read the body by it.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        headers.remove(CONTENT_LENGTH);
+    }
+    let upgrade = (parts.status == StatusCode::SWITCHING_PROTOCOLS)
+        .then(|| headers.get(UPGRADE).cloned())
+        .flatten();
+    strip_hop_by_hop(headers);
+    if let Some(protocol) = upgrade {
+        headers.insert(UPGRADE, protocol);
+        headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
+    } else if last {
+        headers.insert(CONNECTION, HeaderValue::from_static("close"));
+    }
+    parts.version = Version::HTTP_11;
+}
+
+/// One Host, and a target in origin form.
+fn set_target(parts: &mut request::Parts, own_host: &HeaderValue) -> Result<(), Refusal> {
+    if parts.headers.get_all(HOST).iter().nth(1).is_some() {
+        return Err(Refusal::Host);
+    }
+    if let Some(authority) = parts.uri.authority() {
+        // An absolute target overrules the Host header (RFC 9112, 3.2.2); credentials in it go no further.
+        let host = authority.as_str().rsplit('@').next().unwrap_or_default();
+        let host = HeaderValue::try_from(host).map_err(|_invalid| Refusal::Host)?;
+        parts.headers.insert(HOST, host);
+        let path = parts.uri.path_and_query().cloned();
+        parts.uri = Uri::from(path.unwrap_or_else(|| PathAndQuery::from_static("/")));
+    } else if parts.uri.path_and_query().is_none() {
+        return Err(Refusal::Target);
+    }
+    if !parts.headers.contains_key(HOST) {
+        if parts.version != Version::HTTP_10 {
+            return Err(Refusal::Host);
+        }
+        parts.headers.insert(HOST, own_host.clone());
+    }
+    Ok(())
+}
+
+/// Whether the body goes on in chunks. A length beside the chunks would be a second opinion on where it ends.
+fn set_framing(headers: &mut HeaderMap) -> Result<bool, Refusal> {
+    let mut codings = headers.get_all(TRANSFER_ENCODING).iter();
+    let Some(coding) = codings.next() else {
+        return Ok(false);
+    };
+    if codings.next().is_some() || !coding.as_bytes().eq_ignore_ascii_case(b"chunked") {
+        return Err(Refusal::TransferCoding);
+    }
+    headers.remove(CONTENT_LENGTH);
+    Ok(true)
+}
+
+fn upgrade_asked(headers: &HeaderMap, version: Version) -> Upgrading {
+    let Some(protocol) = headers.get(UPGRADE) else {
+        return Upgrading::No;
+    };
+    let named = headers
+        .get_all(CONNECTION)
+        .iter()
+        .any(|value| has_token(value, "upgrade"));
+    // `h2c` by upgrade would carry requests past every rule of this file; by prior knowledge it is a setting.
+    let allowed = !has_token(protocol, "h2c") && !has_token(protocol, "h2");
+    if named && allowed && version == Version::HTTP_11 {
+        Upgrading::Asked
+    } else {
+        Upgrading::No
+    }
+}
+
+fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    if headers.contains_key(CONNECTION) {
+        let named: Vec<HeaderName> = headers
+            .get_all(CONNECTION)
+            .iter()
+            .flat_map(tokens)
+            .filter_map(|token| HeaderName::try_from(token).ok())
+            // What says where the message goes and ends is the message's, whatever a client calls it.
+            .filter(|name| *name != HOST && *name != CONTENT_LENGTH)
+            .collect();
+        for name in named {
+            headers.remove(name);
+        }
+        headers.remove(CONNECTION);
+    }
+    for name in HOP_BY_HOP {
+        headers.remove(name);
+    }
+    for name in [TE, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
+        headers.remove(name);
+    }
+}
+
+fn set_forwarded(headers: &mut HeaderMap, peer: &Peer) {
+    let chain = if headers.contains_key(&X_FORWARDED_FOR) {
+        let hops = headers.get_all(&X_FORWARDED_FOR).iter();
+        let hops: Vec<&[u8]> = hops
+            .chain([&peer.address])
+            .map(HeaderValue::as_bytes)
+            .collect();
+        HeaderValue::try_from(hops.join(&b", "[..])).unwrap_or_else(|_invalid| peer.address.clone())
+    } else {
+        peer.address.clone()
+    };
+    headers.insert(X_FORWARDED_FOR, chain);
+    // What an ingress in front has said stands: it saw the client's own connection.
+    if !headers.contains_key(FORWARDED) {
+        if !headers.contains_key(&X_FORWARDED_PROTO) {
+            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
+        }
+        if !headers.contains_key(&X_FORWARDED_HOST)
+            && let Some(host) = headers.get(HOST).cloned()
+        {
+            headers.insert(X_FORWARDED_HOST, host);
+        }
+    }
+    headers.append(VIA, OWN_VIA);
+}
+
+fn has_token(value: &HeaderValue, wanted: &str) -> bool {
+    tokens(value).any(|token| token.eq_ignore_ascii_case(wanted))
+}
+
+fn tokens(value: &HeaderValue) -> impl Iterator<Item = &str> {
+    value.to_str().unwrap_or_default().split(',').map(str::trim)
+}
+
+#[cfg(test)]
+mod tests;

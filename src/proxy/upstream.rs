@@ -1,0 +1,288 @@
+//! The inference server behind the proxy: its address, and whether it answers.
+//!
+//! A model server is up long after its container is: weights load for minutes. It is asked once a second, and at once
+//! when a request found it gone, so that the pod turns unready before the next request is sent there.
+
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::pin::pin;
+use std::str::FromStr;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::future::{self, Either};
+use http::uri::PathAndQuery;
+use http::{HeaderValue, Request, header};
+use http_body_util::Empty;
+use hyper_util::rt::TokioIo;
+use tokio::net::TcpStream;
+use tokio::sync::{Notify, watch};
+
+use crate::clock::Clock;
+
+/// How often the server is asked. Half of it doubles the noise in the server's access log; a new pod would take
+/// requests at most this much later than it could.
+const PROBE_PERIOD: Duration = Duration::from_secs(1);
+/// How long an answer may take, as a kubelet's probe does by default.
+const PROBE_TIMEOUT: Duration = Duration::from_secs(1);
+/// The least time between two probes that failing requests have asked for: a thousand refused requests a second must
+/// not become a thousand probes.
+const PROBE_PAUSE: Duration = Duration::from_millis(50);
+/// A server that is busy with a batch may be late with its health: so many late answers in a row make it down. A
+/// refused connection does at once.
+const LATE_ANSWERS: u32 = 3;
+
+/// Where the inference server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Upstream {
+    address: SocketAddr,
+}
+
+/// How the server is asked whether it is ready.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub enum Probe {
+    /// It accepts a connection.
+    #[default]
+    Tcp,
+    /// It answers a GET of this path with 2xx or 3xx.
+    Http(PathAndQuery),
+}
+
+/// What is known of the server.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Health {
+    /// It has never answered: it is loading.
+    Starting,
+    /// It answers.
+    Ready,
+    /// It has answered, and does no more.
+    Down,
+}
+
+/// What is wrong with an upstream or a probe somebody typed.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum SettingError {
+    /// Not an address.
+    #[error(
+        "upstream `{0}` is not an address in this pod (write ip:port, localhost:port or http://ip:port)"
+    )]
+    Upstream(String),
+    /// Not a probe.
+    #[error("readiness probe `{0}` is not known (write tcp or http:/path)")]
+    Probe(String),
+}
+
+/// Asks the server, and knows the last answer.
+#[derive(Debug)]
+pub(super) struct Watchman {
+    health: watch::Sender<Health>,
+    suspicion: Notify,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Good,
+    Late,
+    Bad,
+}
+
+// === impl Upstream ===
+
+impl Upstream {
+    /// The server at `address`.
+    pub const fn new(address: SocketAddr) -> Self {
+        Self { address }
+    }
+
+    /// Where it listens, as a Host header says it.
+    pub(super) fn host(self) -> HeaderValue {
+        // The digits, dots, colons and brackets of an address are always a valid value.
+        HeaderValue::try_from(self.address.to_string())
+            .unwrap_or(HeaderValue::from_static("localhost"))
+    }
+
+    /// Where it listens.
+    pub const fn address(self) -> SocketAddr {
+        self.address
+    }
+}
+
+impl FromStr for Upstream {
+    type Err = SettingError;
+
+    fn from_str(text: &str) -> Result<Self, SettingError> {
+        let bare = text.strip_prefix("http://").unwrap_or(text);
+        let bare = bare.strip_suffix('/').unwrap_or(bare);
+        let wrong = || SettingError::Upstream(text.to_owned());
+        let address = match bare.strip_prefix("localhost:") {
+            Some(port) => {
+                let port = port.parse().map_err(|_not_a_port| wrong())?;
+                SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
+            }
+            None => bare.parse().map_err(|_not_an_address| wrong())?,
+        };
+        if address.port() == 0 {
+            return Err(wrong());
+        }
+        Ok(Self { address })
+    }
+}
+
+// === impl Probe ===
+
+impl FromStr for Probe {
+    type Err = SettingError;
+
+    fn from_str(text: &str) -> Result<Self, SettingError> {
+        let wrong = || SettingError::Probe(text.to_owned());
+        match text.strip_prefix("http:") {
+            Some(path) if path.starts_with('/') && !path.starts_with("//") => {
+                path.parse().map(Self::Http).map_err(|_not_a_path| wrong())
+            }
+            None if text == "tcp" => Ok(Self::Tcp),
+            Some(_) | None => Err(wrong()),
+        }
+    }
+}
+
+// === impl Watchman ===
+
+impl Watchman {
+    pub(super) fn new() -> Self {
+        Self {
+            health: watch::Sender::new(Health::Starting),
+            suspicion: Notify::new(),
+        }
+    }
+
+    pub(super) fn health(&self) -> Health {
+        *self.health.borrow()
+    }
+
+    pub(super) fn watch(&self) -> watch::Receiver<Health> {
+        self.health.subscribe()
+    }
+
+    /// A request found nobody listening.
+    pub(super) fn refused(&self) {
+        self.set_down();
+        self.suspicion.notify_one();
+    }
+
+    /// A request broke off: look at once.
+    pub(super) fn suspect(&self) {
+        self.suspicion.notify_one();
+    }
+
+    /// Asks for ever.
+    pub(super) async fn run(&self, upstream: Upstream, probe: &Probe, clock: &Clock) {
+        let mut late = 0;
+        loop {
+            match ask(upstream, probe, clock).await {
+                Answer::Good => {
+                    late = 0;
+                    self.set(Health::Ready);
+                }
+                Answer::Late if late + 1 < LATE_ANSWERS => late += 1,
+                Answer::Late | Answer::Bad => self.set_down(),
+            }
+            clock.sleep(PROBE_PAUSE).await;
+            tokio::select! {
+                () = clock.sleep(PROBE_PERIOD.saturating_sub(PROBE_PAUSE)) => {}
+                () = self.suspicion.notified() => {}
+            }
+        }
+    }
+
+    fn set_down(&self) {
+        if self.health() == Health::Ready {
+            self.set(Health::Down);
+        }
+    }
+
+    fn set(&self, health: Health) {
+        let changed = self.health.send_if_modified(|now| {
+            let changed = *now != health;
+            *now = health;
+            changed
+        });
+        if changed {
+            tracing::info!(?health, "the upstream's state changed");
+        }
+    }
+}
+
+async fn ask(upstream: Upstream, probe: &Probe, clock: &Clock) -> Answer {
+    let answer = async {
+        let Ok(stream) = TcpStream::connect(upstream.address()).await else {
+            return Answer::Bad;
+        };
+        match probe {
+            Probe::Tcp => Answer::Good,
+            Probe::Http(path) => ask_http(stream, upstream, path).await,
+        }
+    };
+    match clock.timeout(PROBE_TIMEOUT, answer).await {
+        Ok(answer) => answer,
+        Err(_elapsed) => Answer::Late,
+    }
+}
+
+async fn ask_http(stream: TcpStream, upstream: Upstream, path: &PathAndQuery) -> Answer {
+    let request = Request::get(path.as_str())
+        .header(header::HOST, upstream.host())
+        .header(header::CONNECTION, "close")
+        .header(header::USER_AGENT, "sidescale-probe")
+        .body(Empty::<Bytes>::new());
+    let (Ok(request), Ok((mut sender, connection))) = (
+        request,
+        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await,
+    ) else {
+        return Answer::Bad;
+    };
+    // The connection is driven here and ends with this call, so that no probe outlives its timeout. When it ends
+    // first, it has left the answer or the error with the response.
+    let (response, connection) = (pin!(sender.send_request(request)), pin!(connection));
+    let response = match future::select(response, connection).await {
+        Either::Left((response, _connection)) => response,
+        Either::Right((_closed, response)) => response.await,
+    };
+    match response {
+        Ok(response) if response.status().is_success() || response.status().is_redirection() => {
+            Answer::Good
+        }
+        Ok(_) | Err(_) => Answer::Bad,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_upstream_is_an_address_in_this_pod() {
+        for text in [
+            "127.0.0.1:8000",
+            "localhost:8000",
+            "http://127.0.0.1:8000/",
+            "http://localhost:8000",
+        ] {
+            let upstream: Upstream = text.parse().expect(text);
+            assert_eq!(upstream.address(), ([127, 0, 0, 1], 8000).into(), "{text}");
+        }
+        for text in ["", "8000", "model:8000", "127.0.0.1:0", "localhost:x"] {
+            let error = text.parse::<Upstream>().expect_err(text);
+            assert!(error.to_string().contains("ip:port"), "{error}");
+        }
+    }
+
+    #[test]
+    fn a_probe_is_tcp_or_a_path() {
+        assert_eq!("tcp".parse(), Ok(Probe::Tcp));
+        let http = Probe::Http(PathAndQuery::from_static("/health?full=1"));
+        assert_eq!("http:/health?full=1".parse(), Ok(http));
+        for text in ["", "http", "http:", "http://model/health", "grpc"] {
+            let error = text.parse::<Probe>().expect_err(text);
+            assert!(error.to_string().contains("http:/path"), "{error}");
+        }
+    }
+}

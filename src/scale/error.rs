@@ -1,0 +1,112 @@
+//! Why the Deployment was not read or written.
+
+use super::BadDeployment;
+use super::fence::Refusal;
+use crate::clock::Elapsed;
+
+/// Why the Deployment was not read or written.
+#[derive(Debug, thiserror::Error)]
+pub enum ScaleError {
+    /// The fence. [`Refusal::Deposed`] means: step down.
+    #[error("deployment {name} is left alone")]
+    Refused {
+        /// The Deployment.
+        name: String,
+        /// Why.
+        #[source]
+        source: Refusal,
+    },
+    /// The Deployment changed since it was read. Make a new turn; never send the old decision with a new version.
+    #[error("deployment {name} changed since version {resource_version} was read (decide again)")]
+    Conflict {
+        /// The Deployment.
+        name: String,
+        /// The version that was decided on.
+        resource_version: String,
+    },
+    /// It is not there.
+    #[error("deployment {deployment} does not exist (`--target` and `--namespace` name it)")]
+    Missing {
+        /// The Deployment, as `namespace/name`.
+        deployment: String,
+    },
+    /// The account lacks a right.
+    #[error(
+        "may not {verb} {resource} {deployment} ({answer}); the Role of this service account needs:\n{rule}"
+    )]
+    Forbidden {
+        /// The verb that was refused.
+        verb: &'static str,
+        /// The resource, with its subresource.
+        resource: &'static str,
+        /// The Deployment, as `namespace/name`.
+        deployment: String,
+        /// The API server's words.
+        answer: String,
+        /// The rules to add, as YAML.
+        rule: String,
+    },
+    /// It cannot be worked with.
+    #[error("deployment {name} cannot be used")]
+    Bad {
+        /// The Deployment.
+        name: String,
+        /// Why.
+        #[source]
+        source: BadDeployment,
+    },
+    /// No answer in time. A write may or may not have been done: read before the next.
+    #[error("could not {verb} {resource} {deployment}")]
+    TimedOut {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        resource: &'static str,
+        /// The Deployment, as `namespace/name`.
+        deployment: String,
+        /// After how long.
+        #[source]
+        source: Elapsed,
+    },
+    /// Anything else.
+    #[error("could not {verb} {resource} {deployment}")]
+    Failed {
+        /// What was tried.
+        verb: &'static str,
+        /// On what.
+        resource: &'static str,
+        /// The Deployment, as `namespace/name`.
+        deployment: String,
+        /// The API server's answer.
+        #[source]
+        source: Box<kube::Error>,
+    },
+}
+
+// === impl ScaleError ===
+
+impl ScaleError {
+    /// Whether a newer leader has stamped: tell the election ([`crate::leader::Candidacy::deposed`]).
+    pub fn is_deposed(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                source: Refusal::Deposed { .. },
+                ..
+            }
+        )
+    }
+
+    /// A stable word for metrics and Events.
+    pub const fn label(&self) -> &'static str {
+        match self {
+            Self::Refused { .. } => "refused",
+            Self::Conflict { .. } => "conflict",
+            Self::Missing { .. } => "missing",
+            Self::Forbidden { .. } => "forbidden",
+            Self::Bad { .. } => "bad",
+            Self::TimedOut { .. } => "timed_out",
+            Self::Failed { .. } => "failed",
+        }
+    }
+}

@@ -1,0 +1,56 @@
+//! What the program tells about itself: logs, and the text of `/metrics`.
+//!
+//! Nothing here is counted: a scrape reads [`Readings`] that the app takes at that moment, so no metric is touched on the
+//! request path. Values of the fleet (from `sidescale_replicas_desired` on) come from the leader alone; elsewhere they are
+//! absent, not zero.
+//!
+//! | metric | kind | meaning |
+//! |---|---|---|
+//! | `sidescale_build_info` | info | The version that runs |
+//! | `sidescale_ready` | gauge | Whether this pod takes requests: its server answers and it is not draining |
+//! | `sidescale_phase` | gauge | 1 for the phase this pod is in (serving, draining, drained), 0 for the others |
+//! | `sidescale_requests_received_total` | counter | Requests that arrived |
+//! | `sidescale_requests_total` | counter | Requests that ended, by outcome |
+//! | `sidescale_responses_total` | counter | Responses sent, by status class |
+//! | `sidescale_requests_in_flight` | gauge | Requests in flight, waiting ones included |
+//! | `sidescale_requests_in_flight_seconds_total` | counter | Integral of the requests in flight over time |
+//! | `sidescale_request_duration_seconds_total` | counter | Sum of the times from arrival to end, over the requests completed |
+//! | `sidescale_first_bytes_total` | counter | Responses whose head the server has sent |
+//! | `sidescale_first_byte_seconds_total` | counter | Sum of the times from arrival to the response's head, over sidescale_first_bytes_total |
+//! | `sidescale_response_bytes_total` | counter | Bytes of response bodies passed on |
+//! | `sidescale_gpu_devices` | gauge | GPUs read; absent without a readable one |
+//! | `sidescale_gpu_utilization_ratio` | gauge | Mean utilisation of this pod's GPUs, 0 to 1 |
+//! | `sidescale_gpu_memory_used_bytes` | gauge | Memory in use on this pod's GPUs |
+//! | `sidescale_gpu_memory_bytes` | gauge | Memory of this pod's GPUs |
+//! | `sidescale_gpu_power_watts` | gauge | Power drawn by this pod's GPUs |
+//! | `sidescale_member_streams` | gauge | Leaders' streams that stand at this pod's member port |
+//! | `sidescale_member_impostors_total` | counter | Leaders refused because their token did not match the Lease |
+//! | `sidescale_member_refused_total` | counter | Streams closed for what they sent |
+//! | `sidescale_member_stale_orders_total` | counter | Orders of a deposed leader, not obeyed |
+//! | `sidescale_member_not_understood_total` | counter | Lines of leaders that were not understood |
+//! | `sidescale_leader` | gauge | Whether this pod leads |
+//! | `sidescale_term` | gauge | The highest term this pod knows of |
+//! | `sidescale_leader_changes_total` | counter | Changes of the leader that this pod has seen |
+//! | `sidescale_api_conflicts_total` | counter | Writes that the API server refused because the object had moved on |
+//! | `sidescale_api_errors_total` | counter | Requests to the API server that failed otherwise |
+//! | `sidescale_faults_total` | counter | Faults since the start, by kind |
+//! | `sidescale_fault` | gauge | Whether a fault of this kind stands now |
+//! | `sidescale_replicas_desired` | gauge | Replicas that the last plan asks for |
+//! | `sidescale_replicas_spec` | gauge | spec.replicas of the Deployment |
+//! | `sidescale_replicas_ready` | gauge | Pods that can serve |
+//! | `sidescale_replicas_starting` | gauge | Pods on their way to their first Ready |
+//! | `sidescale_replicas_unknown` | gauge | Ready pods whose load is not known |
+//! | `sidescale_scale_writes_total` | counter | Changes of spec.replicas made by this leader, by direction |
+//! | `sidescale_fleet_arrivals_per_second` | gauge | Requests that arrive at the fleet each second |
+//! | `sidescale_fleet_requests_in_flight` | gauge | Requests in flight over the reporting pods |
+//! | `sidescale_forecast_arrivals_per_second` | gauge | Arrivals forecast for one lead time ahead: point, and the upper quantile planned for |
+//! | `sidescale_forecast_trust_ratio` | gauge | How far the forecast is trusted, 0 to 1 |
+//! | `sidescale_lead_time_seconds` | gauge | How long a new pod is expected to take until it answers |
+
+mod families;
+mod logs;
+mod readings;
+
+pub use families::{CONTENT_TYPE, render};
+pub use logs::{BadFilter, init_logs};
+pub use readings::{Fault, Fleet, Leadership, MemberPort, Readings, Requests};

@@ -1,0 +1,232 @@
+//! The Deployment under test and what stands beside it, as `inject` would write them.
+
+use std::time::Duration;
+
+use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
+use k8s_openapi::api::coordination::v1::Lease;
+use k8s_openapi::api::core::v1::{ConfigMap, Pod};
+use k8s_openapi::api::rbac::v1::{PolicyRule, Role, RoleBinding};
+use kube::Resource as _;
+use kube::api::{ListParams, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
+
+use crate::api_server::{SIDECARS, sidecar_user};
+use crate::cluster::{Cluster, from_json};
+use crate::wait::eventually;
+
+/// Controllers answer within a second or two on an idle machine; a busy one may take many times that.
+pub(crate) const SOON: Duration = Duration::from_secs(30);
+
+/// The name of every Deployment in these tests: each has a namespace of its own.
+pub(crate) const TARGET: &str = "bert";
+
+/// The Lease of the Deployment's sidecars; also the name of their Role and its binding.
+pub(crate) const LEASE: &str = "sidescale-bert";
+
+/// Where the sidecars keep their history.
+pub(crate) const HISTORY: &str = "sidescale-bert-history";
+
+/// The annotation that holds the highest term that has acted on a Deployment.
+pub(crate) const TERM: &str = "sidescale.dev/term";
+
+/// The rules that a sidecar needs, by what they are for: a test leaves one out.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Right {
+    /// To elect.
+    Lease,
+    /// To scale.
+    Scale,
+    /// To stamp a term.
+    Stamp,
+    /// To find its Deployment and see it change.
+    Deployment,
+    /// To find its fellows.
+    Pods,
+    /// To remember.
+    History,
+    /// To tell.
+    Events,
+}
+
+// === impl Right ===
+
+impl Right {
+    /// All that the Role of a sidecar holds.
+    pub(crate) const ALL: [Self; 7] = [
+        Self::Lease,
+        Self::Scale,
+        Self::Stamp,
+        Self::Deployment,
+        Self::Pods,
+        Self::History,
+        Self::Events,
+    ];
+
+    fn rules(self) -> Vec<Value> {
+        let rule = |group: &str, resources: &[&str], names: &[&str], verbs: &[&str]| {
+            let mut rule = json!({ "apiGroups": [group], "resources": resources, "verbs": verbs });
+            if !names.is_empty() {
+                rule["resourceNames"] = json!(names);
+            }
+            rule
+        };
+        match self {
+            Self::Lease => vec![rule(
+                "coordination.k8s.io",
+                &["leases"],
+                &[LEASE],
+                &["get", "watch", "update"],
+            )],
+            Self::Scale => vec![rule(
+                "apps",
+                &["deployments/scale"],
+                &[TARGET],
+                &["get", "patch"],
+            )],
+            Self::Stamp => vec![rule("apps", &["deployments/status"], &[TARGET], &["patch"])],
+            Self::Deployment => vec![
+                rule(
+                    "apps",
+                    &["deployments"],
+                    &[TARGET],
+                    &["get", "list", "watch"],
+                ),
+                rule("apps", &["replicasets"], &[], &["get"]),
+            ],
+            Self::Pods => vec![rule("", &["pods"], &[], &["get", "list", "watch"])],
+            Self::History => vec![rule(
+                "",
+                &["configmaps"],
+                &[HISTORY],
+                &["get", "watch", "update", "patch"],
+            )],
+            Self::Events => vec![rule(
+                "events.k8s.io",
+                &["events"],
+                &[],
+                &["create", "patch"],
+            )],
+        }
+    }
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// Creates the Deployment [`TARGET`] from `template`, which gets the label that its selector wants.
+    pub(crate) async fn deploy(&self, replicas: u32, mut template: Value) -> Deployment {
+        template["metadata"]["labels"]["app"] = json!(TARGET);
+        let deployment = json!({
+            "metadata": { "name": TARGET },
+            "spec": {
+                "replicas": replicas,
+                "selector": { "matchLabels": { "app": TARGET } },
+                "template": template,
+            },
+        });
+        self.api()
+            .create(&PostParams::default(), &from_json(deployment))
+            .await
+            .expect("the Deployment can be created")
+    }
+
+    /// Creates the empty Lease and ConfigMap, and a Role with `rights` for all sidecars.
+    pub(crate) async fn grant(&self, rights: &[Right]) {
+        let create = PostParams::default();
+        let rules: Vec<PolicyRule> = rights
+            .iter()
+            .flat_map(|right| right.rules())
+            .map(from_json)
+            .collect();
+        let subjects: Vec<Value> = (0..SIDECARS)
+            .map(|number| {
+                json!({ "kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": sidecar_user(number) })
+            })
+            .collect();
+        let role = json!({ "metadata": { "name": LEASE }, "rules": rules });
+        let binding = json!({
+            "metadata": { "name": LEASE },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": LEASE },
+            "subjects": subjects,
+        });
+        let created = async {
+            self.api::<Role>().create(&create, &from_json(role)).await?;
+            self.api::<RoleBinding>()
+                .create(&create, &from_json(binding))
+                .await?;
+            let lease = from_json(json!({ "metadata": { "name": LEASE }, "spec": {} }));
+            self.api::<Lease>().create(&create, &lease).await?;
+            let history = from_json(json!({ "metadata": { "name": HISTORY } }));
+            self.api::<ConfigMap>().create(&create, &history).await?;
+            Ok::<(), kube::Error>(())
+        };
+        created.await.expect("what inject emits can be created");
+    }
+
+    /// The Deployment, now.
+    pub(crate) async fn deployment(&self) -> Deployment {
+        self.api()
+            .get(TARGET)
+            .await
+            .expect("the Deployment is there")
+    }
+
+    /// Waits until the controllers have nothing more to write about the Deployment, whose pods nobody runs.
+    pub(crate) async fn settled(&self) {
+        eventually("the controllers are done", SOON, async || {
+            let deployment = self.deployment().await;
+            let status = deployment.status.unwrap_or_default();
+            let replica_sets = self.replica_sets().await;
+            let done = status.observed_generation == deployment.metadata.generation
+                && status.replicas.unwrap_or(0) == self.replicas().await
+                && replica_sets.iter().all(|set| {
+                    let status = set.status.as_ref();
+                    status.and_then(|status| status.observed_generation) == set.metadata.generation
+                })
+                && status.unavailable_replicas == status.replicas;
+            done.then_some(()).ok_or(format!("{status:?}"))
+        })
+        .await;
+    }
+
+    /// The replicas that the Deployment asks for, now.
+    pub(crate) async fn replicas(&self) -> i32 {
+        let spec = self.deployment().await.spec;
+        let replicas = spec.and_then(|spec| spec.replicas);
+        replicas.expect("the server fills in the replicas")
+    }
+
+    /// Asks for another number of replicas, as a person with kubectl would.
+    pub(crate) async fn set_replicas(&self, replicas: u32) {
+        let patch = Patch::Merge(json!({ "spec": { "replicas": replicas } }));
+        let deployments = self.api::<Deployment>();
+        let patched = deployments
+            .patch_scale(TARGET, &PatchParams::default(), &patch)
+            .await;
+        patched.expect("without a precondition there is no conflict");
+    }
+
+    /// The `ReplicaSet`s of the Deployment.
+    pub(crate) async fn replica_sets(&self) -> Vec<ReplicaSet> {
+        let list = self.api().list(&ListParams::default()).await;
+        list.expect("ReplicaSets can be listed").items
+    }
+
+    /// The pods that are not on their way out.
+    pub(crate) async fn pods(&self) -> Vec<Pod> {
+        let list = self.api::<Pod>().list(&ListParams::default()).await;
+        let mut pods = list.expect("pods can be listed").items;
+        pods.retain(|pod| pod.meta().deletion_timestamp.is_none());
+        pods
+    }
+
+    /// The Lease, now.
+    pub(crate) async fn lease(&self) -> Lease {
+        self.api().get(LEASE).await.expect("the Lease is there")
+    }
+}
+
+/// The smallest pod that an API server takes; nothing ever runs it.
+pub(crate) fn idle_pod() -> Value {
+    json!({ "spec": { "containers": [{ "name": "model", "image": "model" }] } })
+}

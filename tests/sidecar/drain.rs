@@ -1,0 +1,249 @@
+//! The way out: nothing that can be answered is lost.
+
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures_util::FutureExt as _;
+use futures_util::future::join_all;
+use http::Request;
+use sidescale::lifecycle::Phase;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+
+use crate::model_server::ModelServer;
+use crate::pod::{Client, Pod, chunk, empty, read_until, within};
+
+/// Clients that send all the time, obey `Connection: close` and never retry, as far as their endpoints still say so.
+#[tokio::test]
+async fn a_drain_loses_nothing_under_load() {
+    let server = ModelServer::start().await;
+    let pod = Pod::ready(server.address).await;
+    let (address, answered) = (pod.address(), AtomicU64::new(0));
+    // The Service has forgotten this pod: no new request is sent to it.
+    let forgotten = AtomicBool::new(false);
+    let clients = (0..8).map(|_client| async {
+        let mut closed = 0;
+        while !forgotten.load(Ordering::SeqCst) {
+            let mut client = Client::connect(address).await.expect("it accepts");
+            let mut kept = true;
+            while kept && !forgotten.load(Ordering::SeqCst) {
+                let answer = client.post("/echo", "hello").await.expect("answered");
+                assert_eq!(
+                    (answer.status.as_u16(), &answer.body[..]),
+                    (200, &b"hello"[..])
+                );
+                answered.fetch_add(1, Ordering::SeqCst);
+                kept = !answer.headers.contains_key("connection");
+            }
+            closed += u32::from(!kept);
+        }
+        closed
+    });
+    let script = async {
+        while answered.load(Ordering::SeqCst) < 500 {
+            tokio::task::yield_now().await;
+        }
+        pod.lifecycle.advance(Phase::Draining);
+        let at_the_drain = answered.load(Ordering::SeqCst);
+        while answered.load(Ordering::SeqCst) < at_the_drain + 200 {
+            tokio::task::yield_now().await;
+        }
+        forgotten.store(true, Ordering::SeqCst);
+        within(pod.proxy.drain()).await;
+    };
+    let (closed, ()) = tokio::join!(join_all(clients), script);
+    assert!(closed.iter().all(|closed| *closed > 0), "{closed:?}");
+    let reading = pod.reading();
+    let answered = answered.into_inner();
+    assert_eq!((reading.completions, reading.failures()), (answered, 0));
+    assert_eq!((reading.in_flight, server.requests()), (0, answered));
+}
+
+#[tokio::test]
+async fn a_draining_pod_is_unready_at_once_and_answers_on_until_endpoints_have_propagated() {
+    let server = ModelServer::start().await;
+    let pod = Pod::ready(server.address).await;
+    let mut old = pod.client().await;
+    old.get("/").await.expect("answered");
+    let asked = pod.clock.instant();
+    let mut drain = Box::pin(pod.proxy.drain());
+    assert!(drain.as_mut().now_or_never().is_none());
+    assert!(!pod.proxy.is_ready() && pod.proxy.is_draining());
+    // The task that drains has its turn.
+    while old
+        .get("/")
+        .await
+        .is_ok_and(|answer| !answer.headers.contains_key("connection"))
+    {}
+    let late = pod.client().await.get("/").await.expect("answered");
+    assert_eq!(late.headers["connection"], "close");
+    within(drain).await;
+    let took = pod.clock.instant().since(asked);
+    assert!(took >= Duration::from_secs(5), "{took:?}");
+    assert_eq!(pod.lifecycle.phase(), Phase::Drained);
+    assert!(Client::connect(pod.address()).await.is_err());
+}
+
+#[tokio::test]
+async fn a_stream_that_began_before_the_drain_goes_to_its_end() {
+    let server = ModelServer::start().await;
+    let pod = Pod::ready(server.address).await;
+    let mut tokens = server.expect_stream();
+    let mut client = pod.client().await;
+    let mut body = client.begin("/stream").await.expect("a head").into_body();
+    let drain = pod.proxy.drain();
+    let stream = async {
+        closed_to_new_clients(&pod).await;
+        for token in ["one", "two", "three"] {
+            tokens.send_data(Bytes::from(token)).await.expect("read");
+            assert_eq!(chunk(&mut body).await.expect("more").expect("whole"), token);
+        }
+        assert_eq!(pod.lifecycle.phase(), Phase::Draining);
+        drop(tokens);
+        assert!(chunk(&mut body).await.is_none());
+    };
+    within(async { tokio::join!(drain, stream) }).await;
+    let reading = pod.reading();
+    assert_eq!((reading.completions, reading.in_flight), (1, 0));
+    // Its head said nothing of a close, so the connection was closed behind it.
+    assert!(client.get("/").await.is_err());
+}
+
+/// hyper #3792: graceful shutdown closes a kept connection although a request is already coming in on it.
+#[tokio::test]
+async fn a_request_that_is_coming_in_when_the_door_closes_is_answered() {
+    let server = ModelServer::start().await;
+    let pod = Pod::ready(server.address).await;
+    for used_before in [false, true] {
+        let pod = if used_before {
+            &pod
+        } else {
+            &Pod::ready(server.address).await
+        };
+        let mut stream = TcpStream::connect(pod.address()).await.expect("it accepts");
+        if used_before {
+            stream
+                .write_all(b"GET / HTTP/1.1\r\nhost: m\r\n\r\n")
+                .await
+                .expect("written");
+            read_until(&mut stream, "hello").await;
+        }
+        stream.write_all(b"GET / HT").await.expect("written");
+        let drain = pod.proxy.drain();
+        let finish = async {
+            closed_to_new_clients(pod).await;
+            stream
+                .write_all(b"TP/1.1\r\nhost: m\r\n\r\n")
+                .await
+                .expect("written");
+            let mut answer = String::new();
+            stream
+                .read_to_string(&mut answer)
+                .await
+                .expect("answered and closed");
+            answer
+        };
+        let ((), answer) = within(async { tokio::join!(drain, finish) }).await;
+        assert!(
+            answer.starts_with("HTTP/1.1 200 OK"),
+            "{used_before}: {answer:?}"
+        );
+        assert!(answer.contains("connection: close"), "{answer}");
+    }
+}
+
+/// A client that has just connected sends in a moment, and its first request has not even been on the way yet.
+#[tokio::test]
+async fn a_new_connection_has_a_moment_for_its_first_request() {
+    let server = ModelServer::start().await;
+    let pod = Pod::start_at_speed(1.0, server.address, |settings| {
+        settings.propagation = Duration::from_millis(50);
+    });
+    let mut stream = TcpStream::connect(pod.address()).await.expect("it accepts");
+    let first = async {
+        closed_to_new_clients(&pod).await;
+        let request = b"GET / HTTP/1.1\r\nhost: m\r\n\r\n";
+        stream.write_all(request).await.expect("written");
+        let mut answer = String::new();
+        let read = stream.read_to_string(&mut answer).await;
+        read.expect("answered and closed");
+        answer
+    };
+    let ((), answer) = within(async { tokio::join!(pod.proxy.drain(), first) }).await;
+    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer:?}");
+    assert!(answer.contains("connection: close"), "{answer}");
+}
+
+#[tokio::test]
+async fn idle_connections_are_closed_and_the_drain_ends() {
+    let server = ModelServer::start().await;
+    let pod = Pod::ready(server.address).await;
+    let mut idle = TcpStream::connect(pod.address()).await.expect("it accepts");
+    idle.write_all(b"GET / HTTP/1.1\r\nhost: m\r\n\r\n")
+        .await
+        .expect("written");
+    read_until(&mut idle, "hello").await;
+    let mut silent = TcpStream::connect(pod.address()).await.expect("it accepts");
+    within(pod.proxy.drain()).await;
+    for stream in [&mut idle, &mut silent] {
+        let mut rest = Vec::new();
+        within(stream.read_to_end(&mut rest)).await.expect("closed");
+        assert!(rest.is_empty(), "{rest:?}");
+    }
+}
+
+#[tokio::test]
+async fn many_may_ask_and_leave_and_the_drain_is_one() {
+    let server = ModelServer::start().await;
+    let pod = Pod::ready(server.address).await;
+    // A preStop hook that gives up waiting.
+    assert!(pod.proxy.drain().now_or_never().is_none());
+    within(join_all((0..5).map(|_asker| pod.proxy.drain()))).await;
+    within(pod.proxy.drain()).await;
+    assert_eq!(pod.lifecycle.phase(), Phase::Drained);
+}
+
+#[tokio::test]
+async fn a_stream_without_end_holds_a_drain_up_to_the_grace_period() {
+    let server = ModelServer::start().await;
+    let pod = Pod::start(server.address, |settings| {
+        settings.grace = Duration::from_secs(20);
+    });
+    let _tokens = server.expect_stream();
+    let mut client = pod.client().await;
+    let _body = client.begin("/stream").await.expect("a head").into_body();
+    let asked = pod.clock.instant();
+    within(pod.proxy.drain()).await;
+    let took = pod.clock.instant().since(asked);
+    assert!(took >= Duration::from_secs(20), "{took:?}");
+    assert_eq!(pod.reading().in_flight, 1);
+}
+
+#[tokio::test]
+async fn a_tunnel_holds_a_drain_up_until_it_ends() {
+    let server = ModelServer::start().await;
+    let pod = Pod::ready(server.address).await;
+    let mut client = pod.client().await;
+    let request = Request::get("/upgrade").header("connection", "upgrade");
+    let request = request.header("upgrade", "echo");
+    let mut response = client.send(request, empty()).await.expect("answered");
+    let upgraded = within(hyper::upgrade::on(&mut response)).await;
+    let mut tunnel = hyper_util::rt::TokioIo::new(upgraded.expect("switched"));
+    let ends = async {
+        closed_to_new_clients(&pod).await;
+        tunnel.write_all(b"still here").await.expect("written");
+        let mut echoed = [0; 10];
+        tunnel.read_exact(&mut echoed).await.expect("echoed");
+        assert_eq!(pod.lifecycle.phase(), Phase::Draining);
+        tunnel.shutdown().await.expect("closed");
+    };
+    within(async { tokio::join!(pod.proxy.drain(), ends) }).await;
+    assert_eq!(pod.reading().completions, 1);
+}
+
+/// Waits until the listener is gone: idle connections are looked at in the same turn.
+async fn closed_to_new_clients(pod: &Pod) {
+    let gone = async { while TcpStream::connect(pod.address()).await.is_ok() {} };
+    within(gone).await;
+}
