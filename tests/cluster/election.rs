@@ -61,6 +61,8 @@ async fn a_killed_leader_is_followed_within_lease_duration_and_retry_period(clus
 async fn a_leader_that_is_told_to_end_hands_over_at_once(cluster: &Cluster) {
     let fleet = Fleet::start(cluster, 3, &policy(3, 3)).await;
     let old = fleet.leader().await;
+    // It can only name a successor whom it knows.
+    fleet.has_standbys(&old).await;
     let told = fleet.signal(&old, Signal::Term);
     fleet.successor_of(&old).await;
     let took = first_of_another(&fleet, &old, Seen::writes_deployment)
