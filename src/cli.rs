@@ -19,15 +19,9 @@ struct Line {
     #[command(subcommand)]
     command: Command,
 
-    /// What to log: a level, or filters such as sidescale=debug,kube=warn
-    #[arg(
-        long,
-        global = true,
-        env = "SIDESCALE_LOG",
-        value_name = "FILTER",
-        default_value = "info"
-    )]
-    log: String,
+    /// What to log: a level, or filters such as sidescale=debug,kube=warn [default: info; of the demo: warn]
+    #[arg(long, global = true, env = "SIDESCALE_LOG", value_name = "FILTER")]
+    log: Option<String>,
 }
 
 #[derive(Subcommand, Debug)]
@@ -85,7 +79,10 @@ pub fn main() -> ExitCode {
 fn init(line: &Line) -> Result<(), Failure> {
     // kube and rustls would otherwise have to guess which provider was meant.
     drop(rustls::crypto::ring::default_provider().install_default());
-    telemetry::init_logs(&line.log)
+    // A whole fleet in one process would write over the demo's own lines.
+    let quiet = matches!(line.command, Command::Demo(_));
+    let default = if quiet { "warn" } else { "info" };
+    telemetry::init_logs(line.log.as_deref().unwrap_or(default))
         .map_err(|error| Failure::Input(anyhow::Error::new(error).context("--log")))
 }
 
