@@ -16,7 +16,7 @@ mod shared;
 mod source;
 
 use std::net::{SocketAddr, TcpListener};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 
 use rand::SeedableRng as _;
@@ -281,11 +281,6 @@ impl Running {
 /// Reads a policy file, as `run --check` does.
 pub async fn check_policy(path: &Path) -> Result<Policy, PolicyFileError> {
     policy_file::read(path).await.map(|(_text, policy)| policy)
-}
-
-/// Where `run` looks for its policy unless told otherwise.
-pub fn default_policy() -> PathBuf {
-    PathBuf::from("/etc/sidescale/policy.yaml")
 }
 
 fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartError> {
