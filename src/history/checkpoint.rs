@@ -9,7 +9,8 @@
 //! also those that this version does not know.
 //!
 //! Values are quantised on a logarithmic scale: half of 1/64 is 0.8 %, while the noise of 3,000 arrivals in a minute is
-//! 1.8 %. Counts that go together (arrivals and completions, work in flight and service time) are kept as differences
+//! 1.8 %. The scale counts thousandths, because a minute may have been observed for a millisecond (a leader that came at
+//! its very end) and must not come back as one that nobody saw. Counts that go together (arrivals and completions, work in flight and service time) are kept as differences
 //! of their logarithms, which are small.
 
 use std::collections::BTreeMap;
@@ -30,8 +31,10 @@ const STARTS: &str = "history.starts";
 
 /// Steps for each factor of e. Twice as many cost 1 bit a value; half as many would be seen in small rates.
 const STEPS: f64 = 64.0;
-/// No value is above e^40 - 1, about 2e17: a decoded one stays finite and harmless whatever the bytes say.
-const MOST_STEPS: i32 = 40 * 64;
+/// Values are counted in these: below one the scale is no longer logarithmic, and what rounds to none of them is lost.
+const UNIT: f64 = 1e-3;
+/// No value is above e^47 thousandths, about 2e17: a decoded one stays finite and harmless whatever the bytes say.
+const MOST_STEPS: i32 = 47 * 64;
 
 const COLUMNS: usize = 9;
 type Columns = [Vec<i32>; COLUMNS];
@@ -311,18 +314,20 @@ fn from_row(row: [i32; COLUMNS]) -> Bucket {
     }
 }
 
-/// Zero stays zero; what is no number is zero.
+/// Zero stays zero, what is more than zero stays more than zero; what is no number is zero.
 #[expect(
     clippy::cast_possible_truncation,
     reason = "at most MOST_STEPS after the clamp, and NaN becomes 0"
 )]
 fn steps_of(value: f64) -> i32 {
-    let steps = (value.max(0.0).ln_1p() * STEPS).round();
-    steps.clamp(0.0, f64::from(MOST_STEPS)) as i32
+    let value = value.max(0.0);
+    let least = if value > 0.0 { 1.0 } else { 0.0 };
+    let steps = ((value / UNIT).ln_1p() * STEPS).round();
+    steps.clamp(least, f64::from(MOST_STEPS)) as i32
 }
 
 fn value_of(steps: i32) -> f64 {
-    (f64::from(steps.clamp(0, MOST_STEPS)) / STEPS).exp_m1()
+    (f64::from(steps.clamp(0, MOST_STEPS)) / STEPS).exp_m1() * UNIT
 }
 
 fn length(bytes: &[u8]) -> u32 {

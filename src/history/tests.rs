@@ -433,6 +433,27 @@ fn any_load() -> impl Strategy<Value = Load> {
     })
 }
 
+#[test]
+fn a_minute_seen_for_a_millisecond_comes_back_as_seen() {
+    let mut history = History::new(LONGEST);
+    history.record(at(120) - Duration::from_millis(1), &second(2.0, 30.0));
+    history.record(at(120), &second(2.0, 30.0));
+    history.record(at(120) + Duration::from_millis(1), &second(2.0, 30.0));
+    let (back, _others) = decode(&encode(&history, &Sections::new())).expect("just written");
+    let seen = |history: &History| history.minutes(at(120)..at(180)).next();
+    let (before, after) = (seen(&history), seen(&back));
+    let bucket =
+        |found: Option<(Timestamp, Option<Bucket>)>| found.and_then(|(_at, bucket)| bucket);
+    let (before, after) = (
+        bucket(before).expect("seen"),
+        bucket(after).expect("still seen"),
+    );
+    assert!(
+        (after.rate() / before.rate() - 1.0).abs() < 0.02,
+        "{before:?} {after:?}"
+    );
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
