@@ -222,7 +222,11 @@ impl Sidecar {
         ));
         let (heard_sender, heard) = mpsc::channel(HEARD_BOUND);
         let overrun = Arc::clone(&shared.overrun);
-        control.spawn(shared::watch_overrun(Arc::clone(shared)));
+        control.spawn(shared::watch_overrun(
+            Arc::clone(&shared.accounts),
+            shared.policy(),
+            Arc::clone(&overrun),
+        ));
         let member = Member::new(
             clock.clone(),
             member::Reporter(Arc::clone(shared)),

@@ -4,6 +4,7 @@
 //! somebody lives in tasks of its own; the loop waits for the API server only where the next step needs the answer.
 
 mod events;
+mod turns;
 mod writer;
 
 use std::sync::Arc;
@@ -18,6 +19,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
 use self::events::Gathered;
+use self::turns::{AGAIN, Turns};
 use self::writer::{Begun, Writer, Written};
 use super::board::Board;
 use super::checkpoint::{Loaded, Store};
@@ -34,11 +36,6 @@ use crate::lifecycle::TasksHandle;
 use crate::policy::{Mode, Policy};
 use crate::report::{Beacon, Hello, WIRE_VERSION};
 
-/// Between two turns without news. The forecast moves by the minute; a second keeps the reaction to what it did not
-/// foresee well under the time a pod takes to start.
-const TURN: Duration = Duration::from_secs(1);
-/// Between two turns with news: overruns of many pods at once are one.
-const SOONEST: Duration = Duration::from_millis(100);
 /// Between two checkpoints. What is younger comes back from the members' own rings; they keep an hour.
 const CHECKPOINT: Duration = Duration::from_secs(300);
 /// From the begin of a reign to its first checkpoint: a leader that dies young must not leave a fleet whose next leader
@@ -46,8 +43,6 @@ const CHECKPOINT: Duration = Duration::from_secs(300);
 const FIRST_CHECKPOINT: Duration = Duration::from_secs(10);
 /// How many members watch the Lease beside the leader: one may go with the leader's node.
 const STANDBYS: usize = 2;
-/// Between two tries of what the API server refused or did not answer.
-const AGAIN: Duration = Duration::from_secs(2);
 
 /// What a reign is started from.
 pub(super) struct Reign {
@@ -80,8 +75,7 @@ struct Throne {
     policy: watch::Receiver<Option<Arc<Policy>>>,
     /// The time that members are asked for: from the checkpoint to the first turn.
     missing: std::ops::Range<Timestamp>,
-    next_turn: Instant,
-    last_turn: Instant,
+    turns: Turns,
     next_checkpoint: Instant,
 }
 
@@ -103,7 +97,7 @@ pub(super) async fn run(reign: Reign, mut hand_over: oneshot::Receiver<()>, task
             () = lapsed(&mut leadership) => Wake::Lapsed,
             Some(event) = events.recv() => Wake::Watched(event),
             Some(line) = lines.recv() => Wake::Line(line),
-            () = shared.clock.sleep_until(throne.next_turn) => Wake::Turn,
+            () = shared.clock.sleep_until(throne.turns.next()) => Wake::Turn,
             () = shared.clock.sleep_until(throne.next_checkpoint) => Wake::Checkpoint,
         };
         match wake {
@@ -174,8 +168,7 @@ impl Throne {
             writer,
             policy,
             missing,
-            next_turn: now.instant,
-            last_turn: now.instant,
+            turns: Turns::starting(now.instant),
             next_checkpoint: now.instant + FIRST_CHECKPOINT,
             reign,
         };
@@ -200,10 +193,7 @@ impl Throne {
 
     fn heard(&mut self, line: MemberLine) {
         let now = self.reign.shared.clock.instant();
-        if let Some(past) =
-            self.gathered
-                .heard(line, now, &mut self.next_turn, self.last_turn + SOONEST)
-        {
+        if let Some(past) = self.gathered.heard(line, now, &mut self.turns) {
             self.controller.remember(&past, self.missing.clone());
             self.recall();
         }
@@ -217,8 +207,7 @@ impl Throne {
 
     async fn turn(&mut self) {
         let now = self.reign.shared.clock.now();
-        self.last_turn = now.instant;
-        self.next_turn = now.instant + TURN;
+        self.turns.begin(now.instant);
         let snapshot = self
             .gathered
             .view
@@ -275,13 +264,13 @@ impl Throne {
             Written::Moved(view) => {
                 // Somebody else wrote, or a pod turned ready: decide again on what is there now.
                 self.gathered.deployment = *view;
-                self.next_turn = self.last_turn + SOONEST;
+                self.turns.news();
                 self.note(|board| board.conflicts += 1);
             }
             Written::Deposed => self.reign.candidacy.deposed().await,
             Written::Failed(text) => {
                 self.reign.shared.faults.raise(Fault::Scale, text);
-                self.next_turn = self.last_turn + AGAIN;
+                self.turns.failed();
                 self.note(|board| board.errors += 1);
             }
         }

@@ -204,17 +204,20 @@ pub(super) async fn keep_meter(shared: Arc<Shared>) {
 }
 
 /// Passes overruns on to the member channel, at the threshold that the policy sets.
-pub(super) async fn watch_overrun(shared: Arc<Shared>) {
-    let mut policy = shared.policy();
+pub(super) async fn watch_overrun(
+    accounts: Arc<Accounts>,
+    mut policy: watch::Receiver<Option<Arc<Policy>>>,
+    overrun: Arc<Notify>,
+) {
     loop {
         let threshold = policy
             .borrow_and_update()
             .as_deref()
             .and_then(overrun_threshold);
-        shared.accounts.set_overrun_threshold(threshold);
+        accounts.set_overrun_threshold(threshold);
         tokio::select! {
             changed = policy.changed() => if changed.is_err() { return },
-            () = shared.accounts.overrun() => shared.overrun.notify_one(),
+            () = accounts.overrun() => overrun.notify_one(),
         }
     }
 }
@@ -247,6 +250,8 @@ pub(super) fn identity(pod: &str, epoch: u64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     #[test]
@@ -271,5 +276,30 @@ mod tests {
         assert_eq!(overrun_threshold(&policy), Some(12));
         policy.metrics.truncate(1);
         assert_eq!(overrun_threshold(&policy), None);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_request_that_overruns_a_pod_is_told_of_at_once() {
+        let accounts = Arc::new(Accounts::new(Clock::real()));
+        let mut policy = Policy::with_bounds(1, 2);
+        policy.metrics = vec![Metric::Concurrency { average_value: 2.0 }];
+        let (policy_sender, policy) = watch::channel(Some(Arc::new(policy)));
+        let overrun = Arc::<Notify>::default();
+        let watching = watch_overrun(Arc::clone(&accounts), policy, Arc::clone(&overrun));
+        let mut watching = std::pin::pin!(watching);
+        let mut told = || {
+            // One look at it, and no time passes.
+            assert_eq!(watching.as_mut().now_or_never(), None);
+            overrun.notified().now_or_never().is_some()
+        };
+        assert!(!told(), "the threshold is set");
+        let mut in_flight: Vec<_> = (0..4).map(|_| accounts.arrive()).collect();
+        assert!(!told(), "twice the target");
+        in_flight.push(accounts.arrive());
+        assert!(told(), "one more");
+        policy_sender.send_replace(None);
+        assert!(!told(), "without a policy nothing is too much");
+        in_flight.push(accounts.arrive());
+        assert!(!told());
     }
 }

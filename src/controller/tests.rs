@@ -1,6 +1,10 @@
 //! Turns over a fleet that is made up second by second.
 
+use std::collections::VecDeque;
 use std::time::Duration;
+
+use rand::rngs::StdRng;
+use rand::{RngExt as _, SeedableRng as _};
 
 use super::*;
 use crate::fleet::{Member, Pod, PodPhase, Reading};
@@ -19,6 +23,19 @@ fn policy() -> Policy {
 /// `pods` ready pods that share `rate` requests a second of two seconds each.
 fn second(pods: u32, rate: f64) -> Snapshot {
     let in_flight = 2.0 * rate;
+    let load = Load {
+        pod_seconds: f64::from(pods),
+        arrivals: rate,
+        completions: rate,
+        busy_seconds: in_flight,
+        service_seconds: in_flight,
+        ..Load::default()
+    };
+    moment(pods, in_flight, load)
+}
+
+/// `pods` ready pods that share what is in flight now, and what they did since the moment before.
+fn moment(pods: u32, in_flight: f64, load: Load) -> Snapshot {
     let pod = |index| Pod {
         name: format!("llm-{index}"),
         uid: format!("uid-{index}"),
@@ -34,14 +51,7 @@ fn second(pods: u32, rate: f64) -> Snapshot {
     Snapshot {
         spec_replicas: pods,
         pods: (0..pods).map(pod).collect(),
-        load: Load {
-            pod_seconds: f64::from(pods),
-            arrivals: rate,
-            completions: rate,
-            busy_seconds: in_flight,
-            service_seconds: in_flight,
-            ..Load::default()
-        },
+        load,
         in_flight,
         ..Snapshot::default()
     }
@@ -120,4 +130,99 @@ fn the_shadows_are_given_the_pod_that_the_policy_describes() {
     let turn = live(&mut controller, 0, 180, &second(5, 10.0));
     let shadows = turn.shadows.expect("requests were completed");
     assert_eq!((shadows.hpa.desired, shadows.kpa.desired), (5, 5));
+}
+
+/// Two pods with a target of four in flight each, requests of a quarter of a second, and turns as the leader makes them:
+/// once a second, and a tenth of a second after the last one when a pod has more than twice its target.
+struct Pair {
+    controller: Controller,
+    rng: StdRng,
+    millis: u64,
+    last_turn: u64,
+    next_turn: u64,
+    /// When each request in flight ends, and on which pod.
+    in_flight: VecDeque<(u64, usize)>,
+    load: Load,
+}
+
+impl Pair {
+    fn new(seed: u64) -> Self {
+        let history = History::new(Duration::from_secs(86_400));
+        Self {
+            controller: Controller::new(Some(history), &policy()),
+            rng: StdRng::seed_from_u64(seed),
+            millis: 0,
+            last_turn: 0,
+            next_turn: 1_000,
+            in_flight: VecDeque::new(),
+            load: Load::default(),
+        }
+    }
+
+    /// Lives through `seconds` of Poisson arrivals; gives the most pods that any turn asked for, and when it first did.
+    fn live(&mut self, per_second: f64, seconds: u64) -> (u32, u64) {
+        const STEP: u64 = 5;
+        let (begun, mut most) = (self.millis, (0, 0));
+        while self.millis < begun + seconds * 1_000 {
+            self.millis += STEP;
+            self.load.pod_seconds += 0.010;
+            self.load.busy_seconds += self.in_flight.len() as f64 * 0.005;
+            while (self.in_flight.front()).is_some_and(|(ends, _)| *ends <= self.millis) {
+                self.in_flight.pop_front();
+                self.load.completions += 1.0;
+                self.load.service_seconds += 0.250;
+            }
+            if self.rng.random_bool(per_second * 0.005) {
+                self.arrive();
+            }
+            if self.millis >= self.next_turn {
+                let desired = self.turn();
+                if desired > most.0 {
+                    most = (desired, self.millis - begun);
+                }
+            }
+        }
+        most
+    }
+
+    fn arrive(&mut self) {
+        let pod = usize::from(self.rng.random_bool(0.5));
+        self.in_flight.push_back((self.millis + 250, pod));
+        self.load.arrivals += 1.0;
+        let on_it = self.in_flight.iter().filter(|(_, on)| *on == pod).count();
+        if on_it > 8 {
+            self.next_turn = self.next_turn.min(self.last_turn + 100);
+        }
+    }
+
+    fn turn(&mut self) -> u32 {
+        let now = Now::at(NOON, Duration::from_millis(self.millis));
+        let load = std::mem::take(&mut self.load);
+        let snapshot = moment(2, self.in_flight.len() as f64, load);
+        (self.last_turn, self.next_turn) = (self.millis, self.millis + 1_000);
+        self.controller.turn(now, &snapshot, &policy()).plan.desired
+    }
+}
+
+#[test]
+fn a_burst_on_a_fleet_that_was_calm_for_long_reaches_the_plan_well_within_a_second() {
+    for seed in 0..10 {
+        let mut pair = Pair::new(seed);
+        let (most, _) = pair.live(16.0, 120);
+        assert_eq!(most, 2, "seed {seed}");
+        let (most, after) = pair.live(120.0, 1);
+        assert!(most > 2 && after <= 600, "seed {seed}: {most} {after} ms");
+    }
+}
+
+#[test]
+fn a_steady_poisson_stream_near_the_target_moves_no_plan() {
+    for seed in 0..4 {
+        let mut pair = Pair::new(seed);
+        // Windows of a few seconds are none yet.
+        pair.live(28.0, 60);
+        // Seven in flight in the mean, where the target is eight.
+        let (most, after) = pair.live(28.0, 900);
+        assert_eq!(most, 2, "seed {seed}, after {after} ms");
+    }
 }

@@ -1,6 +1,6 @@
 //! What a planner remembers from turn to turn: the pace of changes, and since when a pod is lost.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 use std::time::Duration;
 
 use crate::behavior::Pace;
@@ -9,6 +9,11 @@ use crate::fleet::{Member, Pod, PodPhase, Reading, Snapshot};
 
 /// A pod that was ready and is not any more is replaced after this time; a probe that fails once is no lost pod.
 pub(super) const UNREADY_GRACE: Duration = Duration::from_secs(30);
+
+/// What the ready pods hold counts as held if they have held it for so long. Halved, a Poisson stream at its target,
+/// which strays by the root of the count every service time, adds a pod to a small fleet several times an hour; doubled,
+/// a burst is acted on a fifth of a second later.
+pub(super) const HELD: Duration = Duration::from_millis(200);
 
 /// What a planner remembers from turn to turn.
 #[derive(Clone, Debug)]
@@ -21,6 +26,8 @@ pub(super) struct Memory {
     pub(super) lowered: Instant,
     /// Since when each pod is unready, by uid.
     unready: BTreeMap<String, Instant>,
+    /// Requests in flight on the ready pods at the turns of the last [`HELD`], and at the one before them.
+    looks: VecDeque<(Instant, f64)>,
 }
 
 // === impl Memory ===
@@ -33,6 +40,7 @@ impl Memory {
             spec_replicas: current,
             lowered: now,
             unready: BTreeMap::new(),
+            looks: VecDeque::new(),
         }
     }
 
@@ -44,6 +52,7 @@ impl Memory {
         }
         self.pace.record(now, self.spec_replicas, current);
         self.spec_replicas = current;
+        self.look(now, snapshot);
         let unready: Vec<&Pod> = snapshot.pods.iter().filter(|pod| is_lost(pod)).collect();
         self.unready
             .retain(|uid, _since| unready.iter().any(|pod| pod.uid == *uid));
@@ -51,6 +60,35 @@ impl Memory {
             if !self.unready.contains_key(&pod.uid) {
                 self.unready.insert(pod.uid.clone(), now);
             }
+        }
+    }
+
+    /// Requests that the ready pods have had in flight throughout the last [`HELD`]; 0 where that is not known.
+    ///
+    /// The windows of a plan are means: one of ten seconds shows a burst of half a second as a twentieth of what it is.
+    pub(super) fn held(&self, now: Instant) -> f64 {
+        let covers = |(at, _): &(Instant, f64)| now.since(*at) >= HELD;
+        if !self.looks.front().is_some_and(covers) {
+            return 0.0;
+        }
+        let held = self.looks.iter().map(|(_at, in_flight)| *in_flight);
+        held.min_by(f64::total_cmp).unwrap_or_default()
+    }
+
+    fn look(&mut self, now: Instant, snapshot: &Snapshot) {
+        // Those that drain or are not ready are left out: more pods would not help them.
+        let ready = snapshot.pods.iter().filter(|pod| pod.is_capacity());
+        let in_flight = ready.filter_map(|pod| match &pod.member {
+            Member::Reporting(reading) => Some(reading.in_flight),
+            Member::Unknown | Member::Silent { .. } => None,
+        });
+        self.looks.push_back((now, in_flight.sum()));
+        while self
+            .looks
+            .get(1)
+            .is_some_and(|(at, _)| now.since(*at) >= HELD)
+        {
+            self.looks.pop_front();
         }
     }
 

@@ -99,7 +99,7 @@ impl Draft<'_> {
             need,
             is_overrun,
             text,
-        } = present(self.inputs);
+        } = present(self.inputs, self.memory.held(self.inputs.now.instant));
         self.plan.needed_now = need.map_or(self.current, pods);
         self.say(Step::Now, text);
         let now = need.unwrap_or_else(|| f64::from(self.current));

@@ -21,6 +21,9 @@ const DRAIN: Duration = Duration::from_secs(30);
 /// minute; at four, a burst is acted on some seconds later.
 const NOISE: f64 = 2.0;
 
+/// The same for a single look at what is in flight, which is taken every second instead of every ten.
+const NOISE_OF_A_LOOK: f64 = 3.0;
+
 /// What the present needs.
 #[derive(Debug)]
 pub(super) struct Present {
@@ -53,11 +56,14 @@ pub(super) struct Share {
     pub(super) held: Option<f64>,
 }
 
-/// What the present load needs.
-pub(super) fn present(inputs: &Inputs<'_>) -> Present {
-    let Some(demand) = demand(inputs) else {
+/// What the present load needs. `held`: in flight on the ready pods right now, and for longer than a moment.
+pub(super) fn present(inputs: &Inputs<'_>, held: f64) -> Present {
+    let Some(mut demand) = demand(inputs) else {
         return Present::unknown(inputs, "no ready pod reports its load");
     };
+    let at_once = least_mean(held);
+    let is_burst = at_once > demand.in_flight;
+    demand.in_flight = demand.in_flight.max(at_once);
     let mut need: Option<f64> = None;
     let mut is_overrun = false;
     let mut text = String::new();
@@ -74,6 +80,12 @@ pub(super) fn present(inputs: &Inputs<'_>) -> Present {
     }
     if need.is_none() {
         return Present::unknown(inputs, &text);
+    }
+    if is_burst {
+        note(
+            &mut text,
+            format_args!("; {held:.0} are in flight right now, more than noise above {at_once:.1}"),
+        );
     }
     Present {
         need,
@@ -260,6 +272,14 @@ fn demand(inputs: &Inputs<'_>) -> Option<Demand> {
 fn above_noise(slow: f64, fast: f64, looks: f64) -> f64 {
     slow.max(fast - NOISE * (fast.max(0.0) / looks).sqrt())
         .max(0.0)
+}
+
+/// The highest mean above which `seen` is more than noise in a single look: `mean + NOISE_OF_A_LOOK * sqrt(mean) = seen`.
+/// With more load it grows, and it never is more than what is seen.
+fn least_mean(seen: f64) -> f64 {
+    let half = NOISE_OF_A_LOOK / 2.0;
+    let root = (half * half + seen.max(0.0)).sqrt() - half;
+    root * root
 }
 
 /// By how much the load of a window is more than what was reported in it: a ready pod that is silent carries the mean

@@ -17,6 +17,8 @@ struct Case {
     /// How many of the ready ones are silent, and for how long.
     silent: (usize, u64),
     rollout: bool,
+    /// In flight on the ready pods at this very moment.
+    right_now: f64,
     recent: Recent,
     work: Option<Work>,
     /// Upper quantiles, a minute each, from now on.
@@ -40,6 +42,7 @@ impl Case {
             unready: 0,
             silent: (0, 0),
             rollout: false,
+            right_now: 0.0,
             recent: Recent::default(),
             work: Some(Work {
                 service_seconds: 1.0,
@@ -90,8 +93,15 @@ impl Case {
     }
 
     fn plan_with(&self, planner: &mut Planner, secs: u64) -> Plan {
-        let now = Now::at(Timestamp::from_secs(1_000_000), Duration::from_secs(secs));
-        let snapshot = self.snapshot(now.instant);
+        self.plan_at(planner, Duration::from_secs(secs))
+    }
+
+    fn plan_at(&self, planner: &mut Planner, at: Duration) -> Plan {
+        let now = Now::at(Timestamp::from_secs(1_000_000), at);
+        self.plan_of(planner, now, &self.snapshot(now.instant))
+    }
+
+    fn plan_of(&self, planner: &mut Planner, now: Now, snapshot: &Snapshot) -> Plan {
         let forecast = self.forecast.as_ref().map(|upper| Forecast {
             made: now.timestamp,
             points: points(now.timestamp, upper),
@@ -101,7 +111,7 @@ impl Case {
         planner.plan(&Inputs {
             now,
             policy: &self.policy,
-            snapshot: &snapshot,
+            snapshot,
             recent: self.recent,
             work: self.work,
             forecast: forecast.as_ref(),
@@ -137,7 +147,14 @@ impl Case {
             member: if index < silent {
                 Member::Silent { since }
             } else {
-                Member::Reporting(Reading::default())
+                Member::Reporting(Reading {
+                    in_flight: if phase == PodPhase::Ready {
+                        self.right_now / self.ready as f64
+                    } else {
+                        0.0
+                    },
+                    ..Reading::default()
+                })
             },
         });
         Snapshot {
@@ -313,6 +330,71 @@ fn an_overrun_fleet_gets_another_pod_even_where_tolerance_would_not_give_it() {
     assert_eq!(case.plan().desired, 21);
     case.starting = 0;
     assert_eq!(case.plan().desired, 21, "asked for, and no object yet");
+}
+
+/// The plans of a fleet of two that holds `right_now` at turns this many milliseconds apart, after a calm minute.
+fn burst(right_now: f64, apart: &[u64]) -> Vec<Plan> {
+    let mut planner = Planner::new();
+    let mut case = Case::new().replicas(2).load(8.0, 8.0);
+    case.right_now = 8.0;
+    for second in 0..60 {
+        let _calm = case.plan_with(&mut planner, second);
+    }
+    case.right_now = right_now;
+    let mut at = 60_000;
+    let turns = apart.iter().map(|millis| {
+        at += millis;
+        case.plan_at(&mut planner, Duration::from_millis(at))
+    });
+    turns.collect()
+}
+
+#[test]
+fn a_burst_is_acted_on_in_a_fraction_of_a_second() {
+    let plans = burst(40.0, &[230, 100, 100]);
+    let desired: Vec<u32> = plans.iter().map(|plan| plan.desired).collect();
+    assert_eq!(desired, [2, 2, 3], "as soon as it has lasted 200 ms");
+    let words = "; 40 are in flight right now, more than noise above 25.0";
+    let text = said(&plans[2], Step::Now);
+    assert!(text.contains(words), "{text}");
+    // What waits is to be gone in half a minute.
+    assert_eq!(burst(400.0, &[230, 100, 100])[2].desired, 4);
+}
+
+#[test]
+fn a_moment_is_no_burst() {
+    // The mean of both pods at their targets is 16; 29 are within three roots of it and tolerance.
+    let calm = |plans: Vec<Plan>| plans.iter().all(|plan| plan.desired == 2);
+    assert!(calm(burst(29.0, &[230, 100, 100, 100, 1_000])));
+    assert!(calm(burst(40.0, &[230, 100, 99])), "not for 200 ms");
+}
+
+#[test]
+fn what_pods_hold_that_drain_asks_for_none() {
+    let mut planner = Planner::new();
+    let mut case = Case::new().replicas(2).load(8.0, 8.0);
+    case.right_now = 8.0;
+    let mut plan = |draining: bool, secs| {
+        let mut snapshot = case.snapshot(Instant::from_offset(Duration::from_secs(secs)));
+        let mut leaving = snapshot.pods[0].clone();
+        leaving.uid = "leaving".to_owned();
+        leaving.member = Member::Reporting(Reading {
+            in_flight: 100.0,
+            draining,
+            ..Reading::default()
+        });
+        snapshot.pods.push(leaving);
+        case.plan_of(
+            &mut planner,
+            Now::at(Timestamp::default(), Duration::from_secs(secs)),
+            &snapshot,
+        )
+    };
+    for second in 0..5 {
+        assert_eq!(plan(true, second).desired, 2);
+    }
+    let _first = plan(false, 5);
+    assert!(plan(false, 6).desired > 2, "as one that stays it would");
 }
 
 #[test]
@@ -668,7 +750,7 @@ prop_compose! {
     fn case()(
         fleet in fleet(),
         (arrivals, burst) in (0.0..400.0, 0.0..3.0),
-        (in_flight, jam) in (0.0..800.0, 0.0..3.0),
+        (in_flight, jam, right_now) in (0.0..800.0, 0.0..3.0, 0.0..1_600.0),
         gpu in prop::option::of(0.0..1.0),
         metrics in prop::collection::vec(prop_oneof![
             (1.0..100.0).prop_map(|it| Metric::Gpu { average_utilization: it }),
@@ -683,6 +765,7 @@ prop_compose! {
         let mut case = fleet.load(arrivals, in_flight);
         case.recent.fast.arrivals *= burst;
         case.recent.fast.in_flight *= jam;
+        case.right_now = right_now;
         case.recent.slow.gpu_utilization = gpu;
         case.policy.metrics = metrics;
         case.policy.prediction.max_ahead = max_ahead;
@@ -696,6 +779,7 @@ prop_compose! {
 /// The same moment with more load of every kind.
 fn busier(case: &Case, factor: f64) -> Case {
     let mut busier = case.clone();
+    busier.right_now *= factor;
     for window in [&mut busier.recent.slow, &mut busier.recent.fast] {
         window.arrivals *= factor;
         window.in_flight *= factor;

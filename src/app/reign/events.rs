@@ -2,6 +2,7 @@
 
 use std::collections::BTreeMap;
 
+use super::turns::Turns;
 use crate::app::shared::identity;
 use crate::clock::{Instant, Now};
 use crate::fleet::channel::{MemberLine, Said};
@@ -49,14 +50,12 @@ impl Gathered {
         }
     }
 
-    /// Takes a member's line in; gives its past, where that was sent. An overrun brings the next turn forward, to
-    /// `soonest` at the earliest.
+    /// Takes a member's line in; gives its past, where that was sent. An overrun is news for `turns`.
     pub(super) fn heard(
         &mut self,
         line: MemberLine,
         now: Instant,
-        next_turn: &mut Instant,
-        soonest: Instant,
+        turns: &mut Turns,
     ) -> Option<Past> {
         let pod = line.pod;
         match line.said {
@@ -66,7 +65,7 @@ impl Gathered {
             }
             Said::Overrun(report) => {
                 self.view.reported(&pod, &report, now);
-                *next_turn = (*next_turn).min(soonest);
+                turns.news();
             }
             Said::Past(past) => return Some(past),
             Said::Foreign { .. } => self.view.foreign(&pod),
@@ -103,5 +102,32 @@ impl Gathered {
             .take(most)
             .map(|(_, identity)| identity)
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use super::*;
+    use crate::report::Report;
+
+    #[test]
+    fn an_overrun_is_news_and_a_report_in_time_is_none() {
+        let now = Instant::from_offset(Duration::from_secs(10));
+        let mut gathered = Gathered::new(DeploymentView::default());
+        let mut next_after = |said| {
+            let mut turns = Turns::starting(now);
+            turns.begin(now);
+            let line = MemberLine {
+                pod: "llm-0".to_owned(),
+                said,
+            };
+            assert_eq!(gathered.heard(line, now, &mut turns), None);
+            turns.next().since(now)
+        };
+        let in_time = next_after(Said::Report(Report::default()));
+        let ahead_of_time = next_after(Said::Overrun(Report::default()));
+        assert!(ahead_of_time < in_time, "{ahead_of_time:?}, {in_time:?}");
     }
 }
