@@ -152,6 +152,20 @@ impl<'a> Fleet<'a> {
         .await;
     }
 
+    /// Waits until `count` pods report to `leader`, who believes none that has not believed it first.
+    pub(crate) async fn reports_to(&self, leader: &Leader, count: u32) {
+        let what = format!("{count} pods report to the leader");
+        eventually(&what, SOON * 2, async || {
+            let plan = sidecar::api(leader.ip, "plan").await?;
+            let of = |what: &str| plan["replicas"][what].as_u64().unwrap_or(0);
+            let reporting = of("ready").saturating_sub(of("unknown"));
+            (reporting >= u64::from(count))
+                .then_some(())
+                .ok_or(format!("{reporting} do: {}", plan["replicas"]))
+        })
+        .await;
+    }
+
     /// Who leads now, or why nobody does.
     pub(crate) async fn leads(&self) -> Result<Leader, String> {
         let pod = self.holds().await?;

@@ -27,6 +27,7 @@ mod node;
 mod outage;
 mod processes;
 mod real_rules;
+mod requests;
 mod scaling;
 mod sidecar;
 mod wait;

@@ -48,14 +48,18 @@ pub(crate) async fn throughout(
     }
 }
 
-/// Prints a measured time where a person who runs the tests sees it; the harness captures the usual ways.
+/// Prints a measured time where a person who runs the tests sees it.
 pub(crate) fn measured(cluster: &Cluster, what: &str, took: Duration) {
+    counted(cluster, &format!("{what}: {:.3} s", took.as_secs_f64()));
+}
+
+/// Prints a figure where a person who runs the tests sees it; the harness captures the usual ways.
+pub(crate) fn counted(cluster: &Cluster, figure: &str) {
     // A closed stderr is no reason to fail.
     writeln!(
         io::stderr(),
-        "measured in {}: {what}: {:.3} s",
-        cluster.namespace(),
-        took.as_secs_f64()
+        "measured in {}: {figure}",
+        cluster.namespace()
     )
     .ok();
 }
