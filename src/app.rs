@@ -208,7 +208,10 @@ impl Sidecar {
         let clock = &self.clock;
         let source = Arc::new(source::PodSource::new(Arc::clone(shared)));
         let handle = control.handle();
-        control.spawn(serve_admin(admin, source, clock.clone(), handle.clone()));
+        let (time, tasks) = (clock.clone(), handle.clone());
+        control.spawn(serve_on(admin, "admin", move |listener| {
+            admin::serve(listener, source, time, tasks)
+        }));
         control.spawn(shared::keep_meter(Arc::clone(shared)));
         let (Some(connector), Some(listener)) = (self.connector.clone(), member) else {
             return;
@@ -235,7 +238,10 @@ impl Sidecar {
             overrun,
         );
         shared.set_member_counts(member.counts());
-        control.spawn(serve_member(listener, member, handle.clone()));
+        let tasks = handle.clone();
+        control.spawn(serve_on(listener, "member", move |listener| {
+            member.serve(listener, tasks)
+        }));
         let participant = participant::Participant {
             shared: Arc::clone(shared),
             connector,
@@ -303,26 +309,15 @@ fn local(listener: &TcpListener, asked: SocketAddr) -> SocketAddr {
     listener.local_addr().unwrap_or(asked)
 }
 
-async fn serve_admin(
+/// Serves on a listener that was bound before there were tasks.
+async fn serve_on<F: Future<Output = ()>>(
     listener: TcpListener,
-    source: Arc<source::PodSource>,
-    clock: Clock,
-    tasks: crate::lifecycle::TasksHandle,
+    what: &'static str,
+    serve: impl FnOnce(tokio::net::TcpListener) -> F,
 ) {
     // Here and not where it was bound: the socket belongs to the runtime of the control half.
     match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => admin::serve(listener, source, clock, tasks).await,
-        Err(error) => tracing::error!(%error, "the admin listener cannot be used"),
-    }
-}
-
-async fn serve_member(
-    listener: TcpListener,
-    member: Member<member::Reporter, member::LeaseVerifier>,
-    tasks: crate::lifecycle::TasksHandle,
-) {
-    match tokio::net::TcpListener::from_std(listener) {
-        Ok(listener) => member.serve(listener, tasks).await,
-        Err(error) => tracing::error!(%error, "the member listener cannot be used"),
+        Ok(listener) => serve(listener).await,
+        Err(error) => tracing::error!(%error, "the {what} listener cannot be used"),
     }
 }

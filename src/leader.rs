@@ -19,7 +19,7 @@ mod token;
 
 pub use client::{USER_AGENT, without_retries};
 pub use elector::{Candidacy, Elector};
-pub use fault::{LeaseFault, Verb};
+pub use fault::LeaseFault;
 pub use lease::{ANNOTATION_TERM, ANNOTATION_TOKEN, LeaseApi, Read};
 pub use record::Record;
 pub use timings::{BadTimings, Timings};

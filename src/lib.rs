@@ -21,9 +21,9 @@
 //! above. `tests/architecture.rs` parses this table and holds the sources to it.
 //!
 //! ```floors
-//!  0 clock units lifecycle
-//!  1 policy proxy gpu leader
-//!  2 report
+//!  0 clock units lifecycle causes
+//!  1 policy proxy gpu api
+//!  2 leader report
 //!  3 fleet
 //!  4 history
 //!  5 forecast behavior
@@ -46,9 +46,11 @@
 //! These name no runtime, socket, clock or random source: `now` and a seeded generator are given to them.
 
 pub mod admin;
+pub mod api;
 pub mod app;
 pub mod baseline;
 pub mod behavior;
+pub mod causes;
 pub mod cli;
 pub mod clock;
 pub mod config;

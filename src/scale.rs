@@ -19,6 +19,3 @@ pub use error::ScaleError;
 pub use owner::{NoOwner, Owner, owner_of_pod};
 pub use scaler::{Scaled, Scaler, Stamp};
 pub use view::{BadDeployment, DeploymentView};
-
-/// Who we are in managedFields.
-const FIELD_MANAGER: &str = "sidescale";

@@ -1,6 +1,7 @@
 //! What the leader shows of its work: the last turn, the decisions, and the columns of the page.
 
 use std::collections::{BTreeMap, VecDeque};
+use std::ops::Bound::Excluded;
 use std::time::Duration;
 
 use crate::admin::{Decision, History, Overview, Replicas, Shadow, ShadowSeries};
@@ -208,6 +209,7 @@ impl Board {
         let kept = ROWS.saturating_sub(self.rows.len());
         let past: Vec<_> = self.past.iter().filter(earlier).collect();
         let past = &past[past.len().saturating_sub(kept)..];
+        let forecasts = self.expectations();
         let unknown = |_past: &&(Timestamp, Option<f64>)| None;
         let column = |pick: fn(&Row) -> Option<u32>| {
             let before = past.iter().map(|_row| None);
@@ -228,7 +230,7 @@ impl Board {
             expected: past
                 .iter()
                 .map(unknown)
-                .chain(self.rows.iter().map(|row| self.expected(row.at)))
+                .chain(self.rows.iter().map(|row| expected(&forecasts, row.at)))
                 .collect(),
             desired: column(|row| Some(row.desired)),
             ready: column(|row| Some(row.ready)),
@@ -245,12 +247,12 @@ impl Board {
         }
     }
 
-    /// What an earlier row had expected for `at`.
-    fn expected(&self, at: Timestamp) -> Option<f64> {
-        let near =
-            |(for_when, _): &(Timestamp, f64)| for_when.since(at).max(at.since(*for_when)) < ROW;
-        let mut forecasts = self.rows.iter().rev().filter_map(|row| row.ahead);
-        forecasts.find(near).map(|(_, upper)| upper)
+    /// What earlier rows had expected, by the time it was expected for; of two for the same time the later.
+    fn expectations(&self) -> BTreeMap<Timestamp, (usize, f64)> {
+        let forecasts = self.rows.iter().enumerate();
+        forecasts
+            .filter_map(|(made, row)| row.ahead.map(|(at, upper)| (at, (made, upper))))
+            .collect()
     }
 
     fn row(
@@ -282,5 +284,38 @@ impl Board {
                 self.rows.push_back(row);
             }
         }
+    }
+}
+
+/// What was expected for `at` in the latest row that spoke of it.
+fn expected(forecasts: &BTreeMap<Timestamp, (usize, f64)>, at: Timestamp) -> Option<f64> {
+    let near = forecasts.range((Excluded(at - ROW), Excluded(at + ROW)));
+    near.max_by_key(|(_at, (made, _upper))| *made)
+        .map(|(_at, (_made, upper))| *upper)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_was_expected_for_a_row_is_the_latest_forecast_that_spoke_of_it() {
+        let at = |secs| Timestamp::from_secs(1_000 + secs);
+        let row = |secs, ahead: Option<(i64, f64)>| Row {
+            at: at(secs),
+            ahead: ahead.map(|(for_when, upper)| (at(for_when), upper)),
+            ..Row::default()
+        };
+        let mut board = Board::default();
+        board.rows.extend([
+            row(0, Some((25, 1.0))),
+            // The lead time became shorter: this one speaks of an earlier moment, and is the newer of the two near 20.
+            row(10, Some((15, 2.0))),
+            row(20, None),
+            row(30, Some((300, 3.0))),
+            row(40, None),
+        ]);
+        let expected = board.history().expected;
+        assert_eq!(expected, [None, Some(2.0), Some(2.0), Some(1.0), None]);
     }
 }

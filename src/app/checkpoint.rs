@@ -6,10 +6,11 @@ use std::time::Duration;
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use kube::Api;
-use kube::api::{ObjectMeta, PostParams};
+use kube::api::ObjectMeta;
 use tracing::{info, warn};
 
-use super::connect::chain;
+use crate::api::{Fault, Object, post_params, rule};
+use crate::causes::chain;
 use crate::clock::Clock;
 use crate::history::{self, CheckpointError, History, Sections};
 
@@ -20,12 +21,15 @@ const PREVIOUS: &str = "previous";
 /// Longer than a good answer takes, and two attempts fit into a grace period.
 const CALL: Duration = Duration::from_secs(5);
 
+/// As a fault names what was asked for.
+const CONFIGMAPS: &str = "configmaps";
+
 /// Where a fleet's history is kept.
 #[derive(Clone)]
 pub(super) struct Store {
     api: Api<ConfigMap>,
     name: String,
-    clock: Clock,
+    object: Object,
 }
 
 /// What came back.
@@ -43,11 +47,13 @@ pub(super) enum Loaded {
 // === impl Store ===
 
 impl Store {
-    pub(super) fn new(api: Api<ConfigMap>, target: &str, clock: Clock) -> Self {
+    pub(super) fn new(client: kube::Client, namespace: &str, target: &str, clock: Clock) -> Self {
+        let name = format!("sidescale-{target}-history");
+        let rules = rule("", &[CONFIGMAPS], &[&name], &["get", "update"]);
         Self {
-            api,
-            name: format!("sidescale-{target}-history"),
-            clock,
+            api: Api::namespaced(client, namespace),
+            object: Object::new(namespace, &name, rules, clock, CALL),
+            name,
         }
     }
 
@@ -102,11 +108,9 @@ impl Store {
     }
 
     async fn get(&self) -> Result<Option<ConfigMap>, String> {
-        match self.clock.timeout(CALL, self.api.get_opt(&self.name)).await {
-            Ok(Ok(map)) => Ok(map),
-            Ok(Err(error)) => Err(self.explain("get", &error)),
-            Err(elapsed) => Err(elapsed.to_string()),
-        }
+        let request = self.api.get_opt(&self.name);
+        let answer = self.object.ask("get", CONFIGMAPS, request).await;
+        answer.map_err(|fault| fault.to_string())
     }
 
     async fn put(
@@ -129,34 +133,27 @@ impl Store {
         }
         data.extend(present.map(|bytes| (KEY.to_owned(), ByteString(bytes))));
         data.extend(previous.map(|bytes| (PREVIOUS.to_owned(), ByteString(bytes))));
-        let params = PostParams {
-            field_manager: Some("sidescale".to_owned()),
-            ..PostParams::default()
+        let params = post_params();
+        let written = if fresh {
+            let request = self.api.create(&params, &map);
+            self.object.ask("create", CONFIGMAPS, request).await
+        } else {
+            let request = self.api.replace(&self.name, &params, &map);
+            self.object.ask("update", CONFIGMAPS, request).await
         };
-        let verb = if fresh { "create" } else { "update" };
-        let written = async {
-            if fresh {
-                self.api.create(&params, &map).await
-            } else {
-                self.api.replace(&self.name, &params, &map).await
-            }
-        };
-        match self.clock.timeout(CALL, written).await {
-            Ok(Ok(_map)) => Ok(()),
-            Ok(Err(error)) => Err(self.explain(verb, &error)),
-            Err(elapsed) => Err(elapsed.to_string()),
+        match written {
+            Ok(_map) => Ok(()),
+            // The Role grants no `create`: it cannot be limited to one name.
+            Err(fault) if fresh && fault.is_forbidden() => Err(missing(&fault)),
+            Err(fault) => Err(fault.to_string()),
         }
     }
+}
 
-    fn explain(&self, verb: &str, error: &kube::Error) -> String {
-        let text = chain(error);
-        if matches!(error, kube::Error::Api(status) if status.code == 403) {
-            let name = &self.name;
-            return format!(
-                "{text} (give the Role: apiGroups [\"\"], resources [configmaps], resourceNames [{name}], verbs [get, \
-                 update], and create the empty ConfigMap; refused: {verb})"
-            );
-        }
-        format!("cannot {verb} ConfigMap {}: {text}", self.name)
-    }
+fn missing(fault: &Fault) -> String {
+    format!(
+        "ConfigMap {} does not exist and may not be created (apply the empty ConfigMap that `sidescale inject` prints, \
+         or grant `create` on configmaps)",
+        fault.object
+    )
 }

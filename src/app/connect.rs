@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use kube::Client;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 
+use crate::causes::chain;
 use crate::config;
 use crate::leader::without_retries;
 
@@ -113,19 +114,4 @@ async fn account(cluster: &config::Cluster) -> Result<kube::Config, ConnectError
             in_cluster,
             kubeconfig: chain(&error),
         })
-}
-
-/// An error with its causes, in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        let cause_text = cause.to_string();
-        // Some crates print their cause and carry it as well.
-        if !text.contains(&cause_text) {
-            text = format!("{text}: {cause_text}");
-        }
-        source = cause.source();
-    }
-    text
 }

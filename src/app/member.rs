@@ -70,7 +70,7 @@ impl Verify for LeaseVerifier {
             Ok(true) => Verdict::Genuine,
             Ok(false) => Verdict::Impostor,
             Err(fault) => {
-                let text = super::connect::chain(&fault);
+                let text = crate::causes::chain(&fault);
                 self.shared.faults.raise(Fault::Lease, text);
                 Verdict::Unavailable
             }

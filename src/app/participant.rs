@@ -8,10 +8,11 @@ use rand::rngs::StdRng;
 use tokio::sync::{mpsc, oneshot, watch};
 use tracing::info;
 
-use super::connect::{Connection, Connector, chain};
+use super::connect::{Connection, Connector};
 use super::faults::Fault;
 use super::reign::{self, Reign};
 use super::shared::Shared;
+use crate::causes::chain;
 use crate::fleet::member::{Heard, Order};
 use crate::leader::{Candidacy, Elector, Leadership, LeaseApi, Timings, machine};
 use crate::lifecycle::{Phase, Tasks, TasksHandle};

@@ -7,8 +7,8 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tracing::info;
 
-use super::connect::chain;
 use super::faults::{Fault, Faults};
+use crate::causes::chain;
 use crate::clock::Clock;
 use crate::policy::{self, Policy};
 

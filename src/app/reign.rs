@@ -23,9 +23,10 @@ use self::turns::{AGAIN, Turns};
 use self::writer::{Begun, Writer, Written};
 use super::board::Board;
 use super::checkpoint::{Loaded, Store};
-use super::connect::{Connection, chain};
+use super::connect::Connection;
 use super::faults::{Fault, Faults};
 use super::shared::Shared;
+use crate::causes::chain;
 use crate::clock::{Instant, Now, Timestamp};
 use crate::controller::{Controller, Turn};
 use crate::fleet::channel::{Channels, LINES_BOUND, MemberLine};
@@ -136,7 +137,8 @@ impl Throne {
         } = begin_term(&reign, &mut writer, &policy).await?;
         let now = shared.clock.now();
         let store = Store::new(
-            Api::namespaced(reign.connection.client.clone(), &reign.connection.namespace),
+            reign.connection.client.clone(),
+            &reign.connection.namespace,
             &reign.target,
             shared.clock.clone(),
         );

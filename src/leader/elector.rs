@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::watching::{Watch, Watched, next};
 use super::lease::{Shown, Written};
 use super::machine::{Action, Answer, Beacon, Event, Machine};
-use super::{Leadership, LeaseApi, LeaseFault, Read, Timings, Verb};
+use super::{Leadership, LeaseApi, LeaseFault, Read, Timings};
 use crate::clock::{Clock, Instant};
 
 /// Beacons come once a second and are taken at once; what does not fit in is a beacon that the next one replaces.
@@ -204,10 +204,7 @@ impl Elector {
     fn may_not_watch(&self) -> bool {
         matches!(
             &*self.fault.borrow(),
-            Some(LeaseFault::Forbidden {
-                verb: Verb::Watch,
-                ..
-            })
+            Some(LeaseFault::Api(fault)) if fault.is_forbidden() && fault.verb == "watch"
         )
     }
 
@@ -248,8 +245,8 @@ impl Elector {
             Watched::Broken(fault) => {
                 // The machine reads the Lease when the watch is quiet, so a broken one costs time, not truth. Only a
                 // missing right is worth a word: servers end watches all day.
-                if let Some(fault @ LeaseFault::Forbidden { .. }) = fault {
-                    self.report(Some(fault));
+                if matches!(&fault, Some(LeaseFault::Api(fault)) if fault.is_forbidden()) {
+                    self.report(fault);
                 }
                 *watch = if matches!(watch, Watch::Resting(_)) {
                     Watch::Off

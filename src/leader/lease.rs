@@ -7,10 +7,11 @@ use futures_util::{Stream, StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use kube::Api;
-use kube::api::{PostParams, WatchEvent, WatchParams};
+use kube::api::{WatchEvent, WatchParams};
 
 use super::token::sha256_hex;
-use super::{LeaseFault, Record, Verb};
+use super::{LeaseFault, Record};
+use crate::api::{Fault, Kind, Object, post_params, rule};
 use crate::clock::{Clock, Timestamp};
 
 /// On the Lease and on the Deployment: the leader's term.
@@ -19,7 +20,8 @@ pub const ANNOTATION_TERM: &str = "sidescale.dev/term";
 /// On the Lease: SHA-256 (hex) of the reign's token.
 pub const ANNOTATION_TOKEN: &str = "sidescale.dev/token-sha256";
 
-const FIELD_MANAGER: &str = "sidescale";
+/// As a fault names what was asked for.
+const LEASES: &str = "leases";
 
 /// A Lease as it was read.
 #[derive(Clone, Debug, PartialEq)]
@@ -56,8 +58,7 @@ pub struct LeaseApi {
     api: Api<Lease>,
     namespace: String,
     name: String,
-    clock: Clock,
-    limit: Duration,
+    object: Object,
 }
 
 // === impl LeaseApi ===
@@ -76,20 +77,15 @@ impl LeaseApi {
             api: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            clock,
-            limit,
+            object: Object::new(namespace, name, rules(name), clock, limit),
         }
     }
 
     /// Reads the Lease; `None`: there is none.
     pub async fn get(&self) -> Result<Option<Read>, LeaseFault> {
-        let found = self
-            .within_limit(Verb::Get, self.api.get_opt(&self.name))
-            .await?;
-        match found {
-            Ok(found) => Ok(found.map(Read::from)),
-            Err(error) => Err(self.fault(Verb::Get, &error)),
-        }
+        let request = self.api.get_opt(&self.name);
+        let found = self.object.ask("get", LEASES, request).await?;
+        Ok(found.map(Read::from))
     }
 
     /// Whether `holder` holds the Lease under the token that it showed: one request, so that a member obeys only who may
@@ -106,14 +102,12 @@ impl LeaseApi {
         lease.metadata.namespace = Some(self.namespace.clone());
         write_into(&mut lease, record);
         let params = post_params();
-        let answer = self
-            .within_limit(Verb::Create, self.api.create(&params, &lease))
-            .await?;
-        match self.written(Verb::Create, answer) {
+        let request = self.api.create(&params, &lease);
+        match written(self.object.ask("create", LEASES, request).await) {
             // The Role grants no `create`: it cannot be limited to one name.
-            Err(LeaseFault::Forbidden {
-                namespace, name, ..
-            }) => Err(LeaseFault::Missing { namespace, name }),
+            Err(LeaseFault::Api(fault)) if fault.is_forbidden() => Err(LeaseFault::Missing {
+                lease: fault.object,
+            }),
             written => written,
         }
     }
@@ -134,8 +128,7 @@ impl LeaseApi {
         write_into(&mut lease, record);
         let params = post_params();
         let request = self.api.replace(&self.name, &params, &lease);
-        let answer = self.within_limit(Verb::Update, request).await?;
-        self.written(Verb::Update, answer)
+        written(self.object.ask("update", LEASES, request).await)
     }
 
     /// The changes of the Lease after `version`, until the stream breaks.
@@ -146,11 +139,10 @@ impl LeaseApi {
         let params = WatchParams::default()
             .fields(&format!("metadata.name={}", self.name))
             .disable_bookmarks();
-        let opened = self
-            .within_limit(Verb::Watch, self.api.watch(&params, version))
-            .await?;
-        let stream = opened.map_err(|error| self.fault(Verb::Watch, &error))?;
-        let this = self.clone();
+        let request = self.api.watch(&params, version);
+        let stream = self.object.ask("watch", LEASES, request).await?;
+        let object = self.object.clone();
+        let broken = move |error: kube::Error| object.fault("watch", LEASES, &error).into();
         Ok(stream
             .map(move |event| match event {
                 Ok(WatchEvent::Added(lease) | WatchEvent::Modified(lease)) => {
@@ -158,79 +150,10 @@ impl LeaseApi {
                 }
                 Ok(WatchEvent::Deleted(_)) => Ok(Some(Shown::Deleted)),
                 Ok(WatchEvent::Bookmark(_)) => Ok(None),
-                Ok(WatchEvent::Error(status)) => {
-                    Err(this.fault(Verb::Watch, &kube::Error::Api(status)))
-                }
-                Err(error) => Err(this.fault(Verb::Watch, &error)),
+                Ok(WatchEvent::Error(status)) => Err(broken(kube::Error::Api(status))),
+                Err(error) => Err(broken(error)),
             })
             .try_filter_map(|shown| std::future::ready(Ok(shown))))
-    }
-
-    /// The outer error: no answer in time.
-    async fn within_limit<T>(
-        &self,
-        verb: Verb,
-        request: impl Future<Output = T>,
-    ) -> Result<T, LeaseFault> {
-        let answer = self.clock.timeout(self.limit, request).await;
-        answer.map_err(|elapsed| LeaseFault::TimedOut {
-            verb,
-            namespace: self.namespace.clone(),
-            name: self.name.clone(),
-            limit: elapsed.0,
-        })
-    }
-
-    fn written(
-        &self,
-        verb: Verb,
-        answer: Result<Lease, kube::Error>,
-    ) -> Result<Written, LeaseFault> {
-        match answer {
-            Ok(lease) => Ok(Written::Done(Box::new(Read::from(lease)))),
-            // A Lease that is gone is another version, too: the next read tells which.
-            Err(kube::Error::Api(status))
-                if status.is_conflict() || status.is_already_exists() || status.is_not_found() =>
-            {
-                Ok(Written::Conflict)
-            }
-            Err(error) => Err(self.fault(verb, &error)),
-        }
-    }
-
-    fn fault(&self, verb: Verb, error: &kube::Error) -> LeaseFault {
-        let (namespace, name) = (self.namespace.clone(), self.name.clone());
-        let kube::Error::Api(status) = error else {
-            return LeaseFault::Failed {
-                verb,
-                namespace,
-                name,
-                answer: error.to_string(),
-            };
-        };
-        let answer = status.message.clone();
-        if status.is_forbidden() {
-            LeaseFault::Forbidden {
-                verb,
-                rule: rule(&name),
-                namespace,
-                name,
-                answer,
-            }
-        } else if status.code == 401 {
-            LeaseFault::Unauthorized {
-                namespace,
-                name,
-                answer,
-            }
-        } else {
-            LeaseFault::Failed {
-                verb,
-                namespace,
-                name,
-                answer: format!("{} {answer}", status.code),
-            }
-        }
     }
 }
 
@@ -239,7 +162,6 @@ impl fmt::Debug for LeaseApi {
         f.debug_struct("LeaseApi")
             .field("namespace", &self.namespace)
             .field("name", &self.name)
-            .field("limit", &self.limit)
             .finish_non_exhaustive()
     }
 }
@@ -256,19 +178,19 @@ impl From<Lease> for Read {
     }
 }
 
-/// The rule that the Role needs for the Lease `name`, as YAML.
-fn rule(name: &str) -> String {
-    format!(
-        "- apiGroups: [\"coordination.k8s.io\"]\n  resources: [\"leases\"]\n  resourceNames: [\"{name}\"]\n  \
-         verbs: [\"get\", \"watch\", \"update\"]"
-    )
+fn written(answer: Result<Lease, Fault>) -> Result<Written, LeaseFault> {
+    match answer {
+        Ok(lease) => Ok(Written::Done(Box::new(Read::from(lease)))),
+        // A Lease that is gone is another version, too: the next read tells which.
+        Err(fault) if matches!(fault.kind, Kind::Conflict | Kind::Missing) => Ok(Written::Conflict),
+        Err(fault) => Err(fault.into()),
+    }
 }
 
-fn post_params() -> PostParams {
-    PostParams {
-        field_manager: Some(FIELD_MANAGER.to_owned()),
-        ..PostParams::default()
-    }
+/// The rules that the Role needs for the Lease `name`, as YAML.
+fn rules(name: &str) -> String {
+    let verbs = ["get", "watch", "update"];
+    rule("coordination.k8s.io", &[LEASES], &[name], &verbs)
 }
 
 /// Numbers that nobody's Lease should have (negative, beyond an `i32`) count as not written.

@@ -1,7 +1,6 @@
 //! One request: to the upstream, and its response back.
 
 use std::convert::Infallible;
-use std::error::Error;
 use std::sync::Arc;
 
 use http::{HeaderValue, Request, Response, StatusCode, header, response};
@@ -14,6 +13,7 @@ use super::headers::{Upgrading, prepare_request, prepare_response};
 use super::pool::{ConnectError, Lease};
 use super::upstream::Health;
 use super::{Shared, tunnel};
+use crate::causes::chain;
 
 /// What a client of a server that is still loading should wait, in seconds. Loading takes minutes, but other pods of
 /// the fleet may answer in a moment.
@@ -183,16 +183,4 @@ impl Reply {
         let (parts, body) = response.into_parts();
         finished(shared, parts, body)
     }
-}
-
-/// An error and its causes, in one line.
-fn chain(error: &dyn Error) -> String {
-    let mut text = error.to_string();
-    let mut source = error.source();
-    while let Some(cause) = source {
-        text.push_str(": ");
-        text.push_str(&cause.to_string());
-        source = cause.source();
-    }
-    text
 }

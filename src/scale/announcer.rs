@@ -12,9 +12,9 @@ use k8s_openapi::api::core::v1::ObjectReference;
 use k8s_openapi::api::events::v1::Event;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
 use kube::Api;
-use kube::api::PostParams;
 
-use super::{DeploymentView, FIELD_MANAGER};
+use super::DeploymentView;
+use crate::api::post_params;
 use crate::clock::{Clock, Instant};
 
 /// An Event is told, not waited for: the turn goes on.
@@ -96,15 +96,9 @@ impl Announcer {
         self.written += 1;
         let event = self.event(view, announcement);
         let api = Api::<Event>::namespaced(self.client.clone(), &view.namespace);
-        let params = PostParams {
-            field_manager: Some(FIELD_MANAGER.to_owned()),
-            ..PostParams::default()
-        };
-        match self
-            .clock
-            .timeout(REQUEST_TIMEOUT, api.create(&params, &event))
-            .await
-        {
+        let params = post_params();
+        let request = api.create(&params, &event);
+        match self.clock.timeout(REQUEST_TIMEOUT, request).await {
             Ok(Ok(_created)) => {}
             Ok(Err(error)) => {
                 tracing::warn!(%error, "could not write an Event (needs `create` on events.events.k8s.io)");

@@ -2,7 +2,7 @@
 
 use super::BadDeployment;
 use super::fence::Refusal;
-use crate::clock::Elapsed;
+use crate::api::Fault;
 
 /// Why the Deployment was not read or written.
 #[derive(Debug, thiserror::Error)]
@@ -30,22 +30,6 @@ pub enum ScaleError {
         /// The Deployment, as `namespace/name`.
         deployment: String,
     },
-    /// The account lacks a right.
-    #[error(
-        "may not {verb} {resource} {deployment} ({answer}); the Role of this service account needs:\n{rule}"
-    )]
-    Forbidden {
-        /// The verb that was refused.
-        verb: &'static str,
-        /// The resource, with its subresource.
-        resource: &'static str,
-        /// The Deployment, as `namespace/name`.
-        deployment: String,
-        /// The API server's words.
-        answer: String,
-        /// The rules to add, as YAML.
-        rule: String,
-    },
     /// It cannot be worked with.
     #[error("deployment {name} cannot be used")]
     Bad {
@@ -55,32 +39,9 @@ pub enum ScaleError {
         #[source]
         source: BadDeployment,
     },
-    /// No answer in time. A write may or may not have been done: read before the next.
-    #[error("could not {verb} {resource} {deployment}")]
-    TimedOut {
-        /// What was tried.
-        verb: &'static str,
-        /// On what.
-        resource: &'static str,
-        /// The Deployment, as `namespace/name`.
-        deployment: String,
-        /// After how long.
-        #[source]
-        source: Elapsed,
-    },
-    /// Anything else.
-    #[error("could not {verb} {resource} {deployment}")]
-    Failed {
-        /// What was tried.
-        verb: &'static str,
-        /// On what.
-        resource: &'static str,
-        /// The Deployment, as `namespace/name`.
-        deployment: String,
-        /// The API server's answer.
-        #[source]
-        source: Box<kube::Error>,
-    },
+    /// A request came to nothing. A write may or may not have been done: read before the next.
+    #[error(transparent)]
+    Api(Fault),
 }
 
 // === impl ScaleError ===
@@ -97,16 +58,19 @@ impl ScaleError {
         )
     }
 
+    /// Whether the account lacks a right.
+    pub fn is_forbidden(&self) -> bool {
+        matches!(self, Self::Api(fault) if fault.is_forbidden())
+    }
+
     /// A stable word for metrics and Events.
     pub const fn label(&self) -> &'static str {
         match self {
             Self::Refused { .. } => "refused",
             Self::Conflict { .. } => "conflict",
             Self::Missing { .. } => "missing",
-            Self::Forbidden { .. } => "forbidden",
             Self::Bad { .. } => "bad",
-            Self::TimedOut { .. } => "timed_out",
-            Self::Failed { .. } => "failed",
+            Self::Api(fault) => fault.kind.label(),
         }
     }
 }

@@ -8,6 +8,7 @@ use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::Api;
 
+use crate::api::{Fault, Kind, Object, rule};
 use crate::clock::Clock;
 
 /// The longest wait for one answer. Asked once at the start, so patience costs nothing.
@@ -53,47 +54,9 @@ pub enum NoOwner {
         /// What should.
         wanted: &'static str,
     },
-    /// The account lacks a right.
-    #[error(
-        "may not get {resource} {namespace}/{name} ({answer}); name the deployment with `--target deployment/NAME`, or add to the Role:\n- apiGroups: [\"{group}\"]\n  resources: [\"{resource}\"]\n  verbs: [\"get\"]"
-    )]
-    Forbidden {
-        /// The API group.
-        group: &'static str,
-        /// The resource.
-        resource: &'static str,
-        /// Where it is.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// The API server's words.
-        answer: String,
-    },
-    /// No answer in time.
-    #[error("no answer to get {kind} {namespace}/{name} within {limit:?}")]
-    TimedOut {
-        /// Pod or ReplicaSet.
-        kind: &'static str,
-        /// Where it is.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// The limit.
-        limit: Duration,
-    },
-    /// Anything else.
-    #[error("could not get {kind} {namespace}/{name}")]
-    Failed {
-        /// Pod or ReplicaSet.
-        kind: &'static str,
-        /// Where it is.
-        namespace: String,
-        /// Its name.
-        name: String,
-        /// The API server's answer.
-        #[source]
-        source: Box<kube::Error>,
-    },
+    /// A request came to nothing.
+    #[error("{0}\n(or name the deployment: `--target deployment/NAME`)")]
+    Api(Fault),
 }
 
 /// A step from an object to its controller.
@@ -122,8 +85,7 @@ pub async fn owner_of_pod(
         name: pod,
     };
     let pods = Api::<Pod>::namespaced(client.clone(), namespace);
-    let found = clock.timeout(REQUEST_TIMEOUT, pods.get(pod)).await;
-    let found = step.answer(found.ok())?;
+    let found = step.ask(clock, pods.get(pod)).await?;
     let set = step.controller(&found.metadata)?;
     let step = Step {
         kind: "replicaset",
@@ -134,8 +96,7 @@ pub async fn owner_of_pod(
         name: &set.name,
     };
     let sets = Api::<ReplicaSet>::namespaced(client, namespace);
-    let found = clock.timeout(REQUEST_TIMEOUT, sets.get(&set.name)).await;
-    let found = step.answer(found.ok())?;
+    let found = step.ask(clock, sets.get(&set.name)).await?;
     let deployment = step.controller(&found.metadata)?;
     Ok(Owner {
         deployment: deployment.name,
@@ -146,38 +107,26 @@ pub async fn owner_of_pod(
 // === impl Step ===
 
 impl Step<'_> {
-    /// `None`: no answer came in time.
-    fn answer<T>(&self, answer: Option<Result<T, kube::Error>>) -> Result<T, NoOwner> {
-        let (kind, namespace, name) = (self.kind, self.namespace.to_owned(), self.name.to_owned());
-        match answer {
-            Some(Ok(found)) => Ok(found),
-            None => Err(NoOwner::TimedOut {
-                kind,
-                namespace,
-                name,
-                limit: REQUEST_TIMEOUT,
-            }),
-            Some(Err(kube::Error::Api(status))) if status.is_not_found() => Err(NoOwner::Missing {
-                kind,
-                namespace,
-                name,
-            }),
-            Some(Err(kube::Error::Api(status))) if status.is_forbidden() => {
-                Err(NoOwner::Forbidden {
-                    group: self.group,
-                    resource: self.resource,
-                    namespace,
-                    name,
-                    answer: status.message.clone(),
-                })
+    async fn ask<T>(
+        &self,
+        clock: &Clock,
+        request: impl Future<Output = Result<T, kube::Error>>,
+    ) -> Result<T, NoOwner> {
+        // Names of pods and of their sets are not known beforehand: the rule cannot be limited to one.
+        let rules = rule(self.group, &[self.resource], &[], &["get"]);
+        let (namespace, name, clock) = (self.namespace, self.name, clock.clone());
+        let object = Object::new(namespace, name, rules, clock, REQUEST_TIMEOUT);
+        let answer = object.ask("get", self.resource, request).await;
+        answer.map_err(|fault| {
+            if fault.kind != Kind::Missing {
+                return NoOwner::Api(fault);
             }
-            Some(Err(error)) => Err(NoOwner::Failed {
-                kind,
-                namespace,
-                name,
-                source: Box::new(error),
-            }),
-        }
+            NoOwner::Missing {
+                kind: self.kind,
+                namespace: namespace.to_owned(),
+                name: name.to_owned(),
+            }
+        })
     }
 
     fn controller(&self, metadata: &ObjectMeta) -> Result<OwnerReference, NoOwner> {

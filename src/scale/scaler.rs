@@ -9,7 +9,8 @@ use kube::api::{Patch, PatchParams};
 use tokio::sync::watch;
 
 use super::fence::{self, Refusal, Term};
-use super::{DeploymentView, FIELD_MANAGER, ScaleError};
+use super::{DeploymentView, ScaleError};
+use crate::api::{FIELD_MANAGER, Fault, Kind, Object, rule};
 use crate::clock::Clock;
 use crate::leader::Leadership;
 
@@ -25,8 +26,8 @@ const STAMP_ATTEMPTS: u32 = 10;
 /// Reads, stamps and scales one Deployment. Owned by the one loop that decides.
 pub struct Scaler {
     api: Api<Deployment>,
-    namespace: String,
     name: String,
+    object: Object,
     clock: Clock,
     leadership: watch::Receiver<Leadership>,
     term: Option<Term>,
@@ -57,26 +58,6 @@ pub enum Scaled {
     },
 }
 
-/// A request, for errors.
-#[derive(Clone, Copy)]
-struct Tried {
-    verb: &'static str,
-    resource: &'static str,
-}
-
-const GET: Tried = Tried {
-    verb: "get",
-    resource: "deployments",
-};
-const STAMP: Tried = Tried {
-    verb: "patch",
-    resource: "deployments/status",
-};
-const SCALE: Tried = Tried {
-    verb: "patch",
-    resource: "deployments/scale",
-};
-
 // === impl Scaler ===
 
 impl Scaler {
@@ -91,8 +72,8 @@ impl Scaler {
     ) -> Self {
         Self {
             api: Api::namespaced(client, namespace),
-            namespace: namespace.to_owned(),
             name: name.to_owned(),
+            object: Object::new(namespace, name, rules(name), clock.clone(), REQUEST_TIMEOUT),
             clock,
             leadership,
             term: None,
@@ -109,9 +90,9 @@ impl Scaler {
 
     /// Reads the Deployment.
     pub async fn read(&self) -> Result<DeploymentView, ScaleError> {
-        let object = self.within_limit(GET, self.api.get(&self.name)).await?;
-        let object = object.map_err(|error| self.error(GET, error, None))?;
-        self.view(&object)
+        let request = self.api.get(&self.name);
+        let object = self.object.ask("get", "deployments", request).await;
+        self.view(&object.map_err(|fault| self.error(fault, None))?)
     }
 
     /// Stamps the term of the present claim on the Deployment, once per reign: further calls read, and stamp again only
@@ -163,8 +144,8 @@ impl Scaler {
             return Ok(Scaled::Unchanged);
         }
         let request = self.api.patch_scale(&self.name, &params, &patch);
-        let answer = self.within_limit(SCALE, request).await?;
-        let scale = answer.map_err(|error| self.error(SCALE, error, Some(view)))?;
+        let scale = self.object.ask("patch", "deployments/scale", request).await;
+        let scale = scale.map_err(|fault| self.error(fault, Some(view)))?;
         Ok(Scaled::Changed {
             from: view.spec_replicas,
             to: desired,
@@ -192,9 +173,11 @@ impl Scaler {
         let patch = Patch::Merge(fence::stamp_patch(term, view));
         let params = PatchParams::apply(FIELD_MANAGER);
         let request = self.api.patch_status(&self.name, &params, &patch);
-        let answer = self.within_limit(STAMP, request).await?;
-        let object = answer.map_err(|error| self.error(STAMP, error, Some(view)))?;
-        self.view(&object)
+        let object = self
+            .object
+            .ask("patch", "deployments/status", request)
+            .await;
+        self.view(&object.map_err(|fault| self.error(fault, Some(view)))?)
     }
 
     fn view(&self, object: &Deployment) -> Result<DeploymentView, ScaleError> {
@@ -204,71 +187,33 @@ impl Scaler {
         })
     }
 
-    /// The outer error: no answer in time.
-    async fn within_limit<T>(
-        &self,
-        tried: Tried,
-        request: impl Future<Output = T>,
-    ) -> Result<T, ScaleError> {
-        let answer = self.clock.timeout(REQUEST_TIMEOUT, request).await;
-        answer.map_err(|source| ScaleError::TimedOut {
-            verb: tried.verb,
-            resource: tried.resource,
-            deployment: self.full_name(),
-            source,
-        })
-    }
-
-    fn error(&self, tried: Tried, error: kube::Error, view: Option<&DeploymentView>) -> ScaleError {
-        let deployment = self.full_name();
-        let Tried { verb, resource } = tried;
-        match (error, view) {
-            (kube::Error::Api(status), Some(view)) if status.is_conflict() => {
-                ScaleError::Conflict {
-                    name: self.name.clone(),
-                    resource_version: view.resource_version.clone(),
-                }
-            }
-            (kube::Error::Api(status), _) if status.is_not_found() => {
-                ScaleError::Missing { deployment }
-            }
-            (kube::Error::Api(status), _) if status.is_forbidden() => ScaleError::Forbidden {
-                verb,
-                resource,
-                deployment,
-                rule: rule(&self.name),
-                answer: status.message.clone(),
+    /// `view`: what a write was decided on.
+    fn error(&self, fault: Fault, view: Option<&DeploymentView>) -> ScaleError {
+        match (&fault.kind, view) {
+            (Kind::Conflict, Some(view)) => ScaleError::Conflict {
+                name: self.name.clone(),
+                resource_version: view.resource_version.clone(),
             },
-            (error, _) => ScaleError::Failed {
-                verb,
-                resource,
-                deployment,
-                source: Box::new(error),
+            (Kind::Missing, _) => ScaleError::Missing {
+                deployment: fault.object,
             },
+            _ => ScaleError::Api(fault),
         }
-    }
-
-    fn full_name(&self) -> String {
-        format!("{}/{}", self.namespace, self.name)
     }
 }
 
 impl fmt::Debug for Scaler {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Scaler")
-            .field("namespace", &self.namespace)
-            .field("name", &self.name)
+            .field("object", &self.object)
             .field("term", &self.term)
             .finish_non_exhaustive()
     }
 }
 
 /// The rules that the Role needs for the Deployment `name`, as YAML.
-fn rule(name: &str) -> String {
-    format!(
-        "- apiGroups: [\"apps\"]\n  resources: [\"deployments\"]\n  resourceNames: [\"{name}\"]\n  \
-         verbs: [\"get\", \"list\", \"watch\"]\n\
-         - apiGroups: [\"apps\"]\n  resources: [\"deployments/status\", \"deployments/scale\"]\n  \
-         resourceNames: [\"{name}\"]\n  verbs: [\"patch\"]"
-    )
+fn rules(name: &str) -> String {
+    let read = rule("apps", &["deployments"], &[name], &["get", "list", "watch"]);
+    let written = ["deployments/status", "deployments/scale"];
+    format!("{read}\n{}", rule("apps", &written, &[name], &["patch"]))
 }

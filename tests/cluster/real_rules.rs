@@ -6,7 +6,7 @@
 use k8s_openapi::ByteString;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod};
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::Status;
 use kube::{Api, ResourceExt};
 use serde_json::{Value, json};
@@ -40,13 +40,15 @@ async fn a_deployment_gets_its_replicaset_and_its_pods(cluster: &Cluster) {
         );
     };
     owns(&cluster.deployment().await, "Deployment", replica_set);
+    let hash = &replica_set.labels()["pod-template-hash"];
+    assert_eq!(replica_set.name_any(), format!("{TARGET}-{hash}"));
     for pod in cluster.pods().await {
         owns(replica_set, "ReplicaSet", &pod);
         // Two hashes among the pods are how a rollout shows.
-        assert_eq!(
-            pod.labels().get("pod-template-hash"),
-            replica_set.labels().get("pod-template-hash")
-        );
+        assert_eq!(pod.labels().get("pod-template-hash"), Some(hash));
+        assert!(pod.name_any().starts_with(&format!("{TARGET}-{hash}-")));
+        let phase = pod.status.and_then(|status| status.phase);
+        assert_eq!(phase.as_deref(), Some("Pending"));
     }
     let lower = json!({ "spec": { "replicas": 1 } });
     patch_scale(cluster, lower).await.expect("no precondition");
@@ -80,6 +82,11 @@ async fn a_scale_patch_at_a_stale_version_is_refused(cluster: &Cluster) {
     .await;
     let refusal = refused(patch_scale(cluster, scale_patch(&stale, 7)).await);
     assert_eq!((refusal.code, &*refusal.reason), (409, "Conflict"));
+    let words = format!(
+        "Operation cannot be fulfilled on deployments.apps \"{TARGET}\": the object has been modified; please apply your \
+         changes to the latest version and try again"
+    );
+    assert_eq!(refusal.message, words);
     assert_eq!(cluster.replicas().await, 1);
 }
 
@@ -90,6 +97,8 @@ async fn a_scale_patch_for_another_uid_is_refused(cluster: &Cluster) {
     patch["metadata"]["uid"] = json!("00000000-0000-4000-8000-000000000000");
     let refusal = refused(patch_scale(cluster, patch).await);
     assert_eq!((refusal.code, &*refusal.reason), (409, "Conflict"));
+    let words = "Precondition failed: UID in precondition: 00000000-0000-4000-8000-000000000000";
+    assert!(refusal.message.contains(words), "{}", refusal.message);
     assert_eq!(cluster.replicas().await, 1);
 }
 
@@ -177,12 +186,19 @@ async fn lowering_takes_the_pod_that_is_not_ready_whatever_the_others_cost(clust
 
 async fn a_bound_pod_stays_until_its_kubelet_lets_it_go(cluster: &Cluster) {
     let pods: Api<Pod> = cluster.api();
-    let mut pod = idle_pod();
-    pod["metadata"]["name"] = json!("alone");
     let create = PostParams::default();
-    pods.create(&create, &from_json(pod))
-        .await
-        .expect("a new pod");
+    let make = async |name: &str| {
+        let mut pod = idle_pod();
+        pod["metadata"]["name"] = json!(name);
+        let made = pods.create(&create, &from_json(pod)).await;
+        made.expect("a new pod");
+    };
+    make("free").await;
+    let deleted = pods.delete("free", &DeleteParams::default()).await;
+    deleted.expect("it is there");
+    assert_eq!(refused(pods.get("free").await).code, 404, "nobody has it");
+
+    make("alone").await;
     let binding = json!({
         "apiVersion": "v1",
         "kind": "Binding",
@@ -197,10 +213,14 @@ async fn a_bound_pod_stays_until_its_kubelet_lets_it_go(cluster: &Cluster) {
     let node = spec.and_then(|spec| spec.node_name);
     assert_eq!(node.as_deref(), Some("some-node"));
 
-    let graceful = DeleteParams {
-        grace_period_seconds: Some(30),
-        ..DeleteParams::default()
+    let another = Preconditions {
+        uid: Some("another".to_owned()),
+        resource_version: None,
     };
+    let wrong = DeleteParams::default().preconditions(another);
+    let refusal = refused(pods.delete("alone", &wrong).await.map(|_deleted| ()));
+    assert_eq!((refusal.code, &*refusal.reason), (409, "Conflict"));
+    let graceful = DeleteParams::default().grace_period(30);
     pods.delete("alone", &graceful).await.expect("it is there");
     let going = pods
         .get("alone")
@@ -208,10 +228,7 @@ async fn a_bound_pod_stays_until_its_kubelet_lets_it_go(cluster: &Cluster) {
         .expect("its kubelet has not let it go");
     assert!(going.metadata.deletion_timestamp.is_some());
     assert_eq!(going.metadata.deletion_grace_period_seconds, Some(30));
-    let now = DeleteParams {
-        grace_period_seconds: Some(0),
-        ..DeleteParams::default()
-    };
+    let now = DeleteParams::default().grace_period(0);
     pods.delete("alone", &now).await.expect("it is still there");
     assert_eq!(refused(pods.get("alone").await).code, 404);
 }

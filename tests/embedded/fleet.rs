@@ -24,6 +24,14 @@ crate::on_both! {
     a_new_image_restarts_one_container_alone
 }
 
+/// How a pod ends on a real node.
+const IN_ORDER: [&str; 4] = [
+    "sidescale is asked to drain",
+    "sidescale has drained",
+    "server gets SIGTERM",
+    "sidescale gets SIGTERM",
+];
+
 /// A kubelet with its containers, on a place.
 struct Fleet<'a> {
     place: &'a Place,
@@ -232,15 +240,7 @@ async fn a_pod_ends_in_the_order_of_a_real_kubelet(place: &Place) {
         .await
         .expect("it is there");
     fleet.wait_until_gone(&pod).await;
-    assert_eq!(
-        fleet.containers.log_of(&pod)[2..],
-        [
-            "sidescale is asked to drain",
-            "sidescale has drained",
-            "server gets SIGTERM",
-            "sidescale gets SIGTERM",
-        ]
-    );
+    assert_eq!(fleet.containers.log_of(&pod)[2..], IN_ORDER);
     // The set has put another in its place.
     assert_eq!(fleet.ready(1).await.len(), 1);
 }
@@ -264,15 +264,7 @@ async fn a_pod_deleted_by_force_is_gone_at_once_and_still_ends_in_order(place: &
         .containers
         .wait_for(&pod, "sidescale gets SIGTERM")
         .await;
-    assert_eq!(
-        fleet.containers.log_of(&pod)[2..],
-        [
-            "sidescale is asked to drain",
-            "sidescale has drained",
-            "server gets SIGTERM",
-            "sidescale gets SIGTERM",
-        ]
-    );
+    assert_eq!(fleet.containers.log_of(&pod)[2..], IN_ORDER);
 }
 
 async fn a_container_that_will_not_end_is_killed_at_the_end_of_the_grace_period(place: &Place) {

@@ -2,7 +2,8 @@
 
 use tokio::sync::mpsc;
 
-use super::{Reign, chain};
+use super::Reign;
+use crate::causes::chain;
 use crate::controller::Turn;
 use crate::lifecycle::TasksHandle;
 use crate::plan::Plan;
@@ -121,7 +122,7 @@ impl Writer {
                 Err(error) => failed(&error),
             },
             Err(error) => {
-                if matches!(error, ScaleError::Forbidden { .. }) {
+                if error.is_forbidden() {
                     let (reason, note) = ("ScaleForbidden".to_owned(), chain(&error));
                     self.announce(view, Announcement::Trouble { reason, note });
                 }
