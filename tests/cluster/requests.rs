@@ -19,9 +19,9 @@ const MEMBERS: u32 = 10;
 /// Of a leader and its standbys, however large the fleet: stamp, history, the lists and watches, Events.
 const FOR_ALL: usize = 16;
 
-/// Of each member at its start: a look at the Lease, a try to take it that another's forestalled, and a look at the
-/// leader's proof. One more of each is seen.
-const START_FOR_EACH: usize = 3;
+/// Of each member at its start: a look at the Lease and one at the leader's proof, and in between a look and a try once in
+/// a retry period, until the leader has told it who leads. One round of them is usual, two are seen on a busy machine.
+const START_FOR_EACH: usize = 6;
 
 /// Of each member at a takeover: a look at the new leader's proof, and for a standby one at the Lease and a watch.
 const TAKEOVER_FOR_EACH: usize = 2;
