@@ -17,6 +17,7 @@ struct Case {
     /// How many of the ready ones are silent, and for how long.
     silent: (usize, u64),
     rollout: bool,
+    paused: bool,
     recent: Recent,
     work: Option<Work>,
     /// Upper quantiles, a minute each, from now on.
@@ -40,6 +41,7 @@ impl Case {
             unready: 0,
             silent: (0, 0),
             rollout: false,
+            paused: false,
             recent: Recent::default(),
             work: Some(Work {
                 service_seconds: 1.0,
@@ -144,6 +146,7 @@ impl Case {
             spec_replicas: self.spec,
             pods: pods.collect(),
             rollout: self.rollout,
+            paused: self.paused,
             ..Snapshot::default()
         }
     }
@@ -567,6 +570,19 @@ fn rate_limits_hold_whoever_made_the_change() {
 }
 
 // === unknown, down ===
+
+#[test]
+fn a_pause_is_said_last_and_leaves_the_plan_as_it_would_be() {
+    let mut case = Case::new().load(44.0, 44.0);
+    case.paused = true;
+    let words = "annotated sidescale.dev/paused: 6 are planned and 4 stay";
+    check(&case, 6, Step::Paused, words);
+    let plan = case.plan();
+    let last = plan.reasons.last().map(|reason| reason.step);
+    assert_eq!(last, Some(Step::Paused));
+    case.paused = false;
+    assert_eq!(said(&case.plan(), Step::Paused), "");
+}
 
 #[test]
 fn nothing_is_lowered_during_a_rollout_or_before_the_history_is_back() {
