@@ -21,6 +21,7 @@ mod fencing;
 mod fleet;
 mod front;
 mod load;
+mod manifest;
 mod memory;
 mod model_server;
 mod node;
