@@ -30,5 +30,6 @@ mod processes;
 mod real_rules;
 mod scaling;
 mod sidecar;
+mod twins;
 mod wait;
 mod workload;

@@ -7,9 +7,9 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PostParams, Preconditions}
 use kube::runtime::wait::await_condition;
 use serde_json::{Value, json};
 
-use crate::place::{Place, merge, read, refusal};
+use super::place::{Place, merge, read, refusal};
 
-crate::on_both! {
+crate::on_its_server! {
     a_scale_carries_its_preconditions
     an_old_leaders_patch_conflicts_after_the_stamp
     a_deployment_makes_its_set_and_pods
