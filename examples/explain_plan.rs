@@ -1,11 +1,7 @@
 //! A plan and its reasons, four times: a calm minute, the minute before a wave, the wave's end, and a small one in sight.
+//! You will see the numbers that each step used, and why the pods that the wave needed are not given back at once.
 //!
-//! ```text
-//! cargo run --example explain_plan
-//! ```
-//!
-//! You will see the same fleet asked four times, the numbers that each step used, and why the pods that the
-//! wave needed are not given back at once.
+//! `cargo run --example explain_plan`
 #![expect(clippy::print_stdout, reason = "an example shows its output")]
 
 use std::time::Duration;
@@ -16,12 +12,10 @@ use sidescale::forecast::{Forecast, ForecastPoint};
 use sidescale::plan::{Inputs, Plan, Planner, Recent, Window, Work};
 use sidescale::policy;
 
-const POLICY: &str = "
-mode: auto
+const POLICY: &str = "mode: auto
 minReplicas: 2
 maxReplicas: 12
-metrics: [{type: concurrency, averageValue: 8}]
-";
+metrics: [{type: concurrency, averageValue: 8}]";
 
 fn main() -> Result<(), policy::PolicyError> {
     let policy = policy::read(POLICY)?;
@@ -48,13 +42,7 @@ fn main() -> Result<(), policy::PolicyError> {
     turn("The minute before a wave", 300, 4, 14.2, wave);
     turn("The wave's end", 1_200, 9, 15.0, [15.0; 8]);
     let again = [14.0, 14.0, 14.0, 14.0, 14.0, 14.0, 26.0, 26.0];
-    turn(
-        "Ten minutes later, a small wave in sight",
-        1_800,
-        9,
-        13.0,
-        again,
-    );
+    turn("A small wave in sight", 1_800, 9, 13.0, again);
     Ok(())
 }
 

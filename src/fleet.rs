@@ -36,6 +36,8 @@ pub struct Snapshot {
     pub starts: Vec<Duration>,
     /// Whether two revisions of the pod template have pods, i.e. a rollout runs.
     pub rollout: bool,
+    /// A person wants nothing to be written for now: the plan is made and shown.
+    pub paused: bool,
 }
 
 /// One pod of the fleet.

@@ -131,6 +131,8 @@ pub enum Step {
     Unknown,
     /// Going down, a decision of its own.
     Down,
+    /// A person has paused the Deployment: the plan is not carried out.
+    Paused,
 }
 
 // === impl Reason ===
@@ -156,6 +158,7 @@ impl Step {
             Self::Behavior => "behavior",
             Self::Unknown => "unknown",
             Self::Down => "down",
+            Self::Paused => "paused",
         }
     }
 }

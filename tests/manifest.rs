@@ -26,9 +26,16 @@ fn item(kind: &str, name: &str) -> Value {
     found.unwrap_or_else(|| panic!("no {kind} {name}"))
 }
 
-fn sidecar() -> Value {
-    item("Deployment", "demo")["spec"]["template"]["spec"]["initContainers"][0].clone()
+fn pod() -> Value {
+    item("Deployment", "demo")["spec"]["template"]["spec"].clone()
 }
+
+fn sidecar() -> Value {
+    pod()["initContainers"][0].clone()
+}
+
+/// The one variable that is not at its default, which fits a pod that says nothing of its grace period.
+const GRACE: (&str, &str) = ("SIDESCALE_GRACE", "50s");
 
 #[test]
 fn every_variable_stands_in_the_manifest_with_its_default() {
@@ -51,10 +58,124 @@ fn every_variable_stands_in_the_manifest_with_its_default() {
             .first()
             .filter(|_| takes_value);
         let default = default.and_then(|default| default.to_str());
-        assert_eq!(given.get(variable).copied(), default, "{variable}");
+        if variable == GRACE.0 {
+            assert_eq!(given.get(variable), Some(&GRACE.1));
+            assert_ne!(default, Some(GRACE.1), "it is no exception any more");
+        } else {
+            assert_eq!(given.get(variable).copied(), default, "{variable}");
+        }
         compared += usize::from(default.is_some());
     }
     assert!(compared >= 12, "only {compared} variables were compared");
+}
+
+#[test]
+fn a_drain_fits_into_the_pods_grace_period() {
+    let grace: f64 = (GRACE
+        .1
+        .strip_suffix('s')
+        .and_then(|grace| grace.parse().ok()))
+    .expect("whole seconds");
+    let pods = pod()["terminationGracePeriodSeconds"].as_f64();
+    // Some seconds for the server's own end, and the sidecar's after it.
+    assert!(pods.is_some_and(|pods| pods >= grace + 10.0), "{pods:?}");
+}
+
+#[test]
+fn a_crashed_server_leaves_the_endpoints_at_its_first_refusal() {
+    let probe = &sidecar()["readinessProbe"];
+    assert_eq!(probe["failureThreshold"], 1);
+    assert!(probe["periodSeconds"].as_u64() <= Some(2), "{probe}");
+}
+
+#[test]
+fn only_the_sidecar_gets_the_token() {
+    let pod = pod();
+    assert_eq!(pod["automountServiceAccountToken"], false);
+    let mounts = |container: &Value| -> Vec<(String, String)> {
+        let mounts = container["volumeMounts"].as_array().into_iter().flatten();
+        let text = |value: &Value| value.as_str().unwrap_or_default().to_owned();
+        mounts
+            .map(|mount| (text(&mount["name"]), text(&mount["mountPath"])))
+            .collect()
+    };
+    // Where kube's in-cluster configuration looks.
+    let account = (
+        "account".to_owned(),
+        "/var/run/secrets/kubernetes.io/serviceaccount".to_owned(),
+    );
+    assert!(mounts(&sidecar()).contains(&account));
+    assert_eq!(mounts(&pod["containers"][0]), []);
+    let sources = volume(&pod, "account")["projected"]["sources"].clone();
+    let sources = sources.as_array().expect("sources");
+    let paths: Vec<&str> = [
+        &sources[0]["serviceAccountToken"]["path"],
+        &sources[1]["configMap"]["items"][0]["path"],
+        &sources[2]["downwardAPI"]["items"][0]["path"],
+    ]
+    .into_iter()
+    .filter_map(Value::as_str)
+    .collect();
+    assert_eq!(paths, ["token", "ca.crt", "namespace"]);
+}
+
+fn volume(pod: &Value, name: &str) -> Value {
+    let mut volumes = pod["volumes"].as_array().into_iter().flatten();
+    let found = volumes.find(|volume| volume["name"] == name);
+    found.unwrap_or_else(|| panic!("no volume {name}")).clone()
+}
+
+/// The README's parts for a Deployment of one's own: what is not in them is missing in somebody's cluster.
+#[test]
+fn the_readmes_parts_are_the_manifests() {
+    let readme = include_str!("../README.md");
+    let begin = readme
+        .find("    # apps/v1 Deployment bert")
+        .expect("the parts");
+    let parts = readme[begin..].lines();
+    let parts: Vec<&str> = parts.map_while(|line| line.strip_prefix("    ")).collect();
+    let [deployment, service] = parts.split(|line| *line == "---").collect::<Vec<_>>()[..] else {
+        panic!("a Deployment and a Service: {parts:?}");
+    };
+    let read = |lines: &[&str]| -> Value {
+        let text = lines.join("\n").replace("bert", "demo");
+        serde_saphyr::from_str(&text).expect("the README's parts are YAML")
+    };
+    let (theirs, ours) = (read(deployment)["spec"]["template"]["spec"].clone(), pod());
+    for field in [
+        "serviceAccountName",
+        "automountServiceAccountToken",
+        "terminationGracePeriodSeconds",
+        "volumes",
+    ] {
+        assert_eq!(theirs[field], ours[field], "{field}");
+    }
+    let (server, our_server) = (&theirs["containers"][0], &ours["containers"][0]);
+    assert_eq!(server["lifecycle"], our_server["lifecycle"]);
+    let (sidecar, our_sidecar) = (&theirs["initContainers"][0], sidecar());
+    assert_eq!(sidecar["name"], our_sidecar["name"]);
+    let upstream = &sidecar["env"][0];
+    let env = our_sidecar["env"].as_array().expect("variables");
+    assert!(env.contains(upstream), "{upstream}");
+    assert_eq!(
+        read(service)["spec"]["ports"],
+        item("Service", "demo")["spec"]["ports"]
+    );
+}
+
+/// What is built is what the manifest names and may run under its `securityContext`.
+#[test]
+fn the_image_is_the_manifests() {
+    let dockerfile = include_str!("../Dockerfile");
+    let image = sidecar()["image"].as_str().expect("an image").to_owned();
+    assert!(dockerfile.contains(&format!("docker build -t {image} .")));
+    assert!(include_str!("../README.md").contains(&format!("docker build -t {image} .")));
+    assert!(
+        image.ends_with(&format!(":{}", env!("CARGO_PKG_VERSION"))),
+        "{image}"
+    );
+    let user = pod()["securityContext"]["runAsUser"].to_string();
+    assert!(dockerfile.contains(&format!("USER {user}:{user}")));
 }
 
 #[test]

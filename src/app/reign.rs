@@ -210,17 +210,20 @@ impl Throne {
     async fn turn(&mut self) {
         let now = self.reign.shared.clock.now();
         self.turns.begin(now.instant);
-        let snapshot = self
+        let mut snapshot = self
             .gathered
             .view
             .snapshot(now, self.gathered.deployment.spec_replicas);
+        snapshot.paused = self.gathered.deployment.paused;
         self.channels.follow(&snapshot.pods);
         self.tell(&snapshot);
         if !self.gathered.view.is_complete() {
             return;
         }
         let policy = effective(&self.policy);
-        let acts = policy.as_ref().is_some_and(acts) && self.gathered.deployment.spec_replicas > 0;
+        let acts = policy.as_ref().is_some_and(acts)
+            && self.gathered.deployment.spec_replicas > 0
+            && !snapshot.paused;
         let policy = policy.unwrap_or_else(|| assumed(snapshot.spec_replicas));
         let turn = self.controller.turn(now, &snapshot, &policy);
         if let Some(board) = self.reign.shared.board().as_mut() {

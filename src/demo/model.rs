@@ -14,6 +14,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 
@@ -205,6 +206,16 @@ async fn serve(stream: TcpStream, batch: Arc<Batch>, settings: Settings, clock: 
         tracing::debug!(%error, "a connection of the model server was gone at once");
         return;
     }
+    converse(stream, batch, settings, clock).await;
+}
+
+/// One connection, on whatever carries it.
+async fn converse(
+    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    batch: Arc<Batch>,
+    settings: Settings,
+    clock: Clock,
+) {
     let service = hyper::service::service_fn(move |request| {
         completions::answer(request, Arc::clone(&batch), settings.clone(), clock.clone())
     });

@@ -11,6 +11,10 @@ use crate::controller::{ShadowStates, Shadows};
 
 /// The longest that a request may wait to be started, in demo time.
 pub(super) const SLO: Duration = Duration::from_secs(2);
+/// A leader with the demo's timing goes on for 10 s without a good renewal and renews every 2 s, so a standstill of 8 s may
+/// cost it the lead, as it would a pod whose node stood still. One that began right after a second was noticed shows as one
+/// second less.
+const STALL: Duration = Duration::from_secs(7);
 /// Load is looked at over this many seconds: single seconds of a Poisson stream are mostly noise.
 const SMOOTH: usize = 10;
 
@@ -31,6 +35,10 @@ pub(super) struct Score {
     exposed: u64,
     pub(super) requests: u64,
     pub(super) violations: u64,
+    /// Requests that were sent and had no end when the demo had one.
+    unfinished: u64,
+    stalls: u32,
+    longest_stall: Duration,
     /// The first term, and the changes since with their moments.
     terms: Vec<(u64, Instant)>,
     pod_seconds: f64,
@@ -41,6 +49,8 @@ pub(super) struct Score {
 struct Kill {
     at: Instant,
     address: SocketAddr,
+    /// What the sidecar itself had in flight.
+    in_flight: u64,
     /// When no client was given its address any more; `None`: it still is.
     gone: Option<Instant>,
 }
@@ -63,6 +73,9 @@ impl Score {
             exposed: 0,
             requests: 0,
             violations: 0,
+            unfinished: 0,
+            stalls: 0,
+            longest_stall: Duration::ZERO,
             terms: Vec::new(),
             pod_seconds: 0.0,
         }
@@ -87,6 +100,19 @@ impl Score {
             tracing::info!(?outcome, "a request failed");
             self.bad.push(outcome);
         }
+    }
+
+    /// Requests that still had no end when the demo stopped waiting for it: their clients would not have waited either.
+    pub(super) fn unfinished(&mut self, count: u64) {
+        self.requests += count;
+        self.violations += count;
+        self.unfinished += count;
+    }
+
+    /// A demo second was noticed `late`, because everything that decides stood still.
+    pub(super) fn noticed(&mut self, late: Duration) {
+        self.longest_stall = self.longest_stall.max(late);
+        self.stalls += u32::from(late >= STALL);
     }
 
     /// A demo second has passed. `arrived`: requests that were due in it.
@@ -125,11 +151,12 @@ impl Score {
         }
     }
 
-    /// The leader's sidecar was killed; its clients know it by `address`.
-    pub(super) fn killed(&mut self, at: Instant, address: SocketAddr) {
+    /// The leader's sidecar was killed with so many requests `in_flight`; its clients know it by `address`.
+    pub(super) fn killed(&mut self, at: Instant, address: SocketAddr, in_flight: u64) {
         self.kill = Some(Kill {
             at,
             address,
+            in_flight,
             gone: None,
         });
     }
@@ -186,9 +213,14 @@ impl Score {
         });
         Summary {
             requests: self.requests,
-            failed: self.bad.len() as u64 - lost,
+            failed: self.bad.len() as u64 - lost + self.unfinished,
+            unfinished: self.unfinished,
             lost_with_killed_pod: lost,
             exposed_to_killed_pod: self.exposed,
+            in_flight_on_killed_pod: self.kill.map_or(0, |kill| kill.in_flight),
+            killed_pod_gone_seconds: self
+                .kill
+                .and_then(|kill| Some(kill.gone?.since(kill.at).as_secs_f64())),
             slo_violations: self.violations,
             replicas_min: self.desired.iter().copied().min().unwrap_or_default(),
             replicas_max: self.desired.iter().copied().max().unwrap_or_default(),
@@ -201,6 +233,8 @@ impl Score {
             pod_seconds: self.pod_seconds,
             shadow_hpa_pod_seconds: shadows.map_or(0.0, |shadows| shadows.hpa.pod_seconds as f64),
             shadow_kpa_pod_seconds: shadows.map_or(0.0, |shadows| shadows.kpa.pod_seconds as f64),
+            stalls: self.stalls,
+            longest_stall_seconds: self.longest_stall.as_secs_f64(),
             pod_rps,
             ..Summary::default()
         }
@@ -232,5 +266,91 @@ impl Score {
         seconds
             .map(|(second, load)| Second { load, ..*second })
             .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::load::Ending;
+    use super::*;
+
+    fn at(millis: u64) -> Instant {
+        Instant::from_offset(Duration::from_millis(millis))
+    }
+
+    fn address(last: u8) -> SocketAddr {
+        ([127, 0, 0, last], 8080).into()
+    }
+
+    /// Sent to `address` at `sent`, ended at `end`.
+    fn outcome(to: u8, sent: u64, end: u64, result: Ending) -> Outcome {
+        Outcome {
+            due: at(sent),
+            sent_at: at(sent),
+            endpoint: Some(address(to)),
+            first_byte: Some(Duration::ZERO),
+            total: Duration::from_millis(end - sent),
+            queued: None,
+            result,
+        }
+    }
+
+    #[test]
+    fn a_killed_pod_excuses_what_was_on_it_or_sent_before_clients_knew_and_nothing_else() {
+        let mut score = Score::new(Duration::ZERO);
+        score.killed(at(10_000), address(1), 2);
+        score.endpoints(at(11_000), &[address(2)]);
+        for excused in [
+            outcome(1, 9_000, 10_001, Ending::Reset),
+            outcome(1, 11_000, 11_001, Ending::Refused),
+        ] {
+            score.ended(excused);
+        }
+        score.ended(outcome(1, 9_000, 12_000, Ending::Ok));
+        for failed in [
+            outcome(1, 9_000, 9_999, Ending::Reset),
+            outcome(1, 11_001, 11_002, Ending::Refused),
+            outcome(2, 10_500, 10_501, Ending::Status(503)),
+        ] {
+            score.ended(failed);
+        }
+        let summary = score.summary(4.0);
+        assert_eq!(
+            (
+                summary.failed,
+                summary.lost_with_killed_pod,
+                summary.exposed_to_killed_pod
+            ),
+            (3, 2, 3)
+        );
+        assert_eq!(
+            (
+                summary.in_flight_on_killed_pod,
+                summary.killed_pod_gone_seconds
+            ),
+            (2, Some(1.0))
+        );
+    }
+
+    #[test]
+    fn what_has_no_end_has_failed_and_was_late() {
+        let mut score = Score::new(Duration::ZERO);
+        score.ended(outcome(1, 0, 1, Ending::Ok));
+        score.unfinished(3);
+        let summary = score.summary(4.0);
+        assert_eq!(
+            (summary.requests, summary.failed, summary.slo_violations),
+            (4, 3, 3)
+        );
+    }
+
+    #[test]
+    fn a_standstill_counts_when_a_lease_may_have_run_out_in_it() {
+        let mut score = Score::new(Duration::ZERO);
+        for late in [0, 6_999, 7_000, 12_500, 1] {
+            score.noticed(Duration::from_millis(late));
+        }
+        let summary = score.summary(4.0);
+        assert_eq!((summary.stalls, summary.longest_stall_seconds), (2, 12.5));
     }
 }

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -38,7 +38,7 @@ const COLD_START: Duration = Duration::from_secs(240);
 const PROPAGATION: Duration = Duration::from_secs(1);
 /// When the leader is killed in a demo without an end.
 const KILL_AFTER: Duration = Duration::from_secs(45);
-/// How long the last requests may take.
+/// How long the last requests may take; what has no end by then has failed.
 const LAST: Duration = Duration::from_secs(60);
 /// A fleet that is not up by then never will be.
 const UP_WITHIN: Duration = Duration::from_secs(1_200);
@@ -71,6 +71,10 @@ struct Playing {
     /// Changes that clients do not know yet, with the time when they will.
     changes: VecDeque<(Instant, Vec<SocketAddr>)>,
     arrived: Arc<AtomicU32>,
+    /// All requests that were sent.
+    sent: Arc<AtomicU64>,
+    /// Nothing more is sent.
+    over: Arc<AtomicBool>,
     next_second: Instant,
     next_line: Instant,
     kill_at: Option<Instant>,
@@ -184,7 +188,8 @@ impl Stage {
         let end_at = length.map(|length| start + length);
         let until = end_at.map_or(self.settings.trace.end(), |end| offset + end.since(begun));
         let arrived = Arc::new(AtomicU32::new(0));
-        let count = Arc::clone(&arrived);
+        let (sent, over) = (Arc::<AtomicU64>::default(), Arc::<AtomicBool>::default());
+        let (count, all, closed) = (Arc::clone(&arrived), Arc::clone(&sent), Arc::clone(&over));
         let rng = StdRng::seed_from_u64(self.settings.seed.wrapping_add(1));
         let arrivals = self
             .settings
@@ -199,8 +204,10 @@ impl Stage {
         let (load, outcomes) = Load::new(settings, endpoints_seen, self.clock.clone());
         let (ended, done) = oneshot::channel();
         self.traffic.spawn(async move {
-            let counted = arrivals.inspect(move |_| {
+            let open = arrivals.take_while(|_due| !closed.load(Ordering::Relaxed));
+            let counted = open.inspect(|_due| {
                 count.fetch_add(1, Ordering::Relaxed);
+                all.fetch_add(1, Ordering::Relaxed);
             });
             load.play(begun, counted).await;
             if ended.send(()).is_err() {
@@ -228,6 +235,8 @@ impl Stage {
             endpoints,
             changes: VecDeque::new(),
             arrived,
+            sent,
+            over,
             next_second: begun + SECOND,
             next_line: begun,
             kill_at: Some(start + kill_after),
@@ -312,11 +321,14 @@ impl Stage {
             return;
         };
         playing.source.keep_decisions();
+        let in_flight = running.map_or(0, |running| {
+            admin::Source::report(&running.source()).in_flight
+        });
         if self.sidecars.kill(&leader) {
             playing
                 .source
                 .score()
-                .killed(self.clock.instant(), *address);
+                .killed(self.clock.instant(), *address, in_flight);
             self.terminal.say(&format!(
                 "killed the leader's sidecar, in pod {leader}, without a goodbye"
             ));
@@ -325,11 +337,13 @@ impl Stage {
 
     fn second(&mut self, playing: &mut Playing) {
         let now = self.clock.instant();
-        let passed = now.since(playing.next_second).as_secs() + 1;
+        let late = now.since(playing.next_second);
+        let passed = late.as_secs() + 1;
         playing.next_second =
             playing.next_second + SECOND * u32::try_from(passed).unwrap_or(u32::MAX);
         let arrived = playing.arrived.swap(0, Ordering::Relaxed);
         let mut score = playing.source.score();
+        score.noticed(late);
         for second in 0..passed {
             // A stall of this machine: what came in it came in its first second as far as the score knows.
             let arrived = if second == 0 { arrived } else { 0 };
@@ -383,13 +397,16 @@ impl Stage {
 
     /// The last requests end, and the score is taken.
     async fn end(self, mut playing: Playing) -> Summary {
+        // An interrupted load would go on for ever.
+        playing.over.store(true, Ordering::Relaxed);
         let waited = self.clock.timeout(LAST, &mut playing.done).await;
-        if waited.is_err() {
-            tracing::debug!("requests were under way at the end");
-        }
         let mut score = playing.source.score();
         while let Ok(outcome) = playing.outcomes.try_recv() {
             score.ended(outcome);
+        }
+        if waited.is_err() {
+            let (sent, ended) = (playing.sent.load(Ordering::Relaxed), score.requests);
+            score.unfinished(sent.saturating_sub(ended));
         }
         self.terminal.say("");
         let cold_start = self.seen.cold_start().unwrap_or(COLD_START);

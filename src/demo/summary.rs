@@ -11,14 +11,21 @@ pub struct Summary {
     pub speed: f64,
     /// The mode the policy had.
     pub mode: String,
-    /// Requests sent and ended.
+    /// Requests sent.
     pub requests: u64,
-    /// Requests that were reset, refused, cut short or not answered 2xx, those lost with the killed pod not counted.
+    /// Requests that were reset, refused, cut short or not answered 2xx, or had no end when the demo had one; those lost with the
+    /// killed pod not counted.
     pub failed: u64,
     /// Requests in flight on the killed pod, or sent to it before its endpoint was gone, that failed.
     pub lost_with_killed_pod: u64,
     /// Requests in flight on the killed pod, or sent to it before its endpoint was gone: the most that may be lost.
     pub exposed_to_killed_pod: u64,
+    /// What the killed pod had in flight by its own account at that moment.
+    pub in_flight_on_killed_pod: u64,
+    /// From the kill until no client was given the pod's address any more; `None`: there was no kill, or it still was.
+    pub killed_pod_gone_seconds: Option<f64>,
+    /// Those of `failed` that had no end when the demo had one.
+    pub unfinished: u64,
     /// Requests whose first byte came later than the SLO after they were due, failed ones included.
     pub slo_violations: u64,
     /// The fewest replicas asked for.
@@ -44,6 +51,11 @@ pub struct Summary {
     pub shadow_hpa_pod_seconds: f64,
     /// Pod-seconds of the KPA shadow.
     pub shadow_kpa_pod_seconds: f64,
+    /// How often this machine let everything that decides stand still for so long that a leader may have lost its Lease:
+    /// each is a change of the lead at most, and as rightful as one after a node's standstill.
+    pub stalls: u32,
+    /// The longest standstill.
+    pub longest_stall_seconds: f64,
     /// The cold start that was measured, seconds.
     pub cold_start_seconds: f64,
     /// The requests a second that a pod serves at most.
@@ -103,6 +115,14 @@ impl fmt::Display for Summary {
             self.pod_seconds / 3600.0,
             self.shadow_hpa_pod_seconds / 3600.0,
             self.shadow_kpa_pod_seconds / 3600.0
-        )
+        )?;
+        if self.stalls > 0 {
+            write!(
+                f,
+                "\n  this machine          stood still {} times, up to {:.0} s of the demo: leaders may have lost their Lease",
+                self.stalls, self.longest_stall_seconds
+            )?;
+        }
+        Ok(())
     }
 }

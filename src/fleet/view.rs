@@ -169,6 +169,8 @@ impl View {
             in_flight,
             starts: std::mem::take(&mut self.starts),
             rollout: self.is_rolling_out(),
+            // Stands on the Deployment, which this view does not know.
+            paused: false,
         }
     }
 

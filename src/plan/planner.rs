@@ -82,6 +82,7 @@ impl Planner {
         let paced = draft.pace(need, bounded);
         let known = draft.hold_if_unknown(paced);
         draft.plan.desired = draft.give_back(known);
+        draft.say_if_paused();
         draft.plan
     }
 }
@@ -333,6 +334,20 @@ impl Draft<'_> {
         };
         self.say(Step::Down, text);
         kept
+    }
+
+    /// The plan stays what it would be, so that a person sees what the end of the pause will bring.
+    fn say_if_paused(&mut self) {
+        if self.inputs.snapshot.paused {
+            let (desired, current) = (self.plan.desired, self.current);
+            self.say(
+                Step::Paused,
+                format!(
+                    "the Deployment is annotated sidescale.dev/paused: {desired} are planned and {current} stay until \
+                     the annotation is removed"
+                ),
+            );
+        }
     }
 
     fn clamp(&self, replicas: u32) -> u32 {

@@ -19,6 +19,7 @@ struct Case {
     rollout: bool,
     /// In flight on the ready pods at this very moment.
     right_now: f64,
+    paused: bool,
     recent: Recent,
     work: Option<Work>,
     /// Upper quantiles, a minute each, from now on.
@@ -43,6 +44,7 @@ impl Case {
             silent: (0, 0),
             rollout: false,
             right_now: 0.0,
+            paused: false,
             recent: Recent::default(),
             work: Some(Work {
                 service_seconds: 1.0,
@@ -161,6 +163,7 @@ impl Case {
             spec_replicas: self.spec,
             pods: pods.collect(),
             rollout: self.rollout,
+            paused: self.paused,
             ..Snapshot::default()
         }
     }
@@ -649,6 +652,19 @@ fn rate_limits_hold_whoever_made_the_change() {
 }
 
 // === unknown, down ===
+
+#[test]
+fn a_pause_is_said_last_and_leaves_the_plan_as_it_would_be() {
+    let mut case = Case::new().load(44.0, 44.0);
+    case.paused = true;
+    let words = "annotated sidescale.dev/paused: 6 are planned and 4 stay";
+    check(&case, 6, Step::Paused, words);
+    let plan = case.plan();
+    let last = plan.reasons.last().map(|reason| reason.step);
+    assert_eq!(last, Some(Step::Paused));
+    case.paused = false;
+    assert_eq!(said(&case.plan(), Step::Paused), "");
+}
 
 #[test]
 fn nothing_is_lowered_during_a_rollout_or_before_the_history_is_back() {

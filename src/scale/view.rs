@@ -5,6 +5,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 
 use crate::leader::ANNOTATION_TERM;
 
+/// A person's wish that nothing be written to the Deployment for now: `kubectl annotate deployment NAME
+/// sidescale.dev/paused=true`, and `sidescale.dev/paused-` to go on.
+const ANNOTATION_PAUSED: &str = "sidescale.dev/paused";
+
 /// A Deployment at one version.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DeploymentView {
@@ -30,7 +34,8 @@ pub struct DeploymentView {
     pub updated_replicas: u32,
     /// Pods that are missing or not available.
     pub unavailable_replicas: u32,
-    /// `spec.paused`: a rollout is held by a person.
+    /// A person has annotated it `sidescale.dev/paused`. Nothing to do with `spec.paused`, which holds rollouts and lets
+    /// the replicas change.
     pub paused: bool,
     /// Whether it is being deleted.
     pub deleting: bool,
@@ -38,8 +43,6 @@ pub struct DeploymentView {
     pub stamp: u64,
     /// Its pods' label selector, as a query (`app=bert,tier in (a,b)`).
     pub selector: String,
-    /// Its annotations whose names begin with `sidescale.dev/`.
-    pub annotations: std::collections::BTreeMap<String, String>,
 }
 
 /// A Deployment that cannot be worked with.
@@ -102,14 +105,13 @@ impl DeploymentView {
             ready_replicas: count(status.ready_replicas),
             updated_replicas: count(status.updated_replicas),
             unavailable_replicas: count(status.unavailable_replicas),
-            paused: spec.and_then(|spec| spec.paused).unwrap_or(false),
+            // Only the plain opposite is no pause: whoever wrote `yes` or nothing at all meant one.
+            paused: annotations
+                .get(ANNOTATION_PAUSED)
+                .is_some_and(|value| value != "false"),
             deleting: metadata.deletion_timestamp.is_some(),
             stamp,
             selector: spec.map(|spec| query(&spec.selector)).unwrap_or_default(),
-            annotations: annotations
-                .into_iter()
-                .filter(|(key, _value)| key.starts_with("sidescale.dev/"))
-                .collect(),
             name,
         })
     }
@@ -194,7 +196,7 @@ mod tests {
             view.selector,
             "app=bert,tier in (a,b),!canary,gpu,zone notin (z)"
         );
-        assert_eq!(view.annotations.len(), 2);
+        assert!(view.paused);
         assert!(!view.is_rolling_out());
     }
 
@@ -207,6 +209,23 @@ mod tests {
         let view = DeploymentView::from_object(&object).expect("complete");
         assert_eq!((view.stamp, view.spec_replicas, view.replicas), (0, 1, 0));
         assert!(view.is_rolling_out());
+    }
+
+    #[test]
+    fn only_our_own_annotation_pauses_and_false_is_no_pause() {
+        let paused = |annotations: serde_json::Value| {
+            let object = deployment(json!({
+                "metadata": {"name": "bert", "uid": "u", "resourceVersion": "1", "annotations": annotations},
+                "spec": {"paused": true, "selector": {}, "template": {}},
+            }));
+            let view = DeploymentView::from_object(&object).expect("complete");
+            view.paused
+        };
+        assert!(!paused(json!({})), "a held rollout may be scaled");
+        assert!(!paused(json!({"sidescale.dev/paused": "false"})));
+        for value in ["true", "", "until friday"] {
+            assert!(paused(json!({"sidescale.dev/paused": value})), "{value}");
+        }
     }
 
     #[test]

@@ -6,8 +6,8 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::PathBuf;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::{Namespace, ServiceAccount};
@@ -30,6 +30,9 @@ const LONGEST_SCENARIO: Duration = Duration::from_secs(150);
 
 /// Of the names that the embedded server makes up.
 const SEED: u64 = 3;
+
+/// Held by every scenario, and alone by those that fill the machine: see [`each_flavour_alone`](crate::each_flavour_alone).
+static MACHINE: RwLock<()> = RwLock::new(());
 
 /// One test's cluster.
 pub(crate) struct Cluster {
@@ -69,16 +72,58 @@ macro_rules! each_flavour {
     )* };
 }
 
+/// The same for scenarios that start so many processes that others beside them would miss their leases: each of these
+/// tests has the machine to itself.
+#[macro_export]
+macro_rules! each_flavour_alone {
+    ($($scenario:ident),* $(,)?) => { $(
+        mod $scenario {
+            #[test]
+            fn embedded() {
+                $crate::cluster::alone(|| {
+                    $crate::cluster::embedded_test(stringify!($scenario), super::$scenario);
+                });
+            }
+
+            #[test]
+            fn real() {
+                $crate::cluster::alone(|| {
+                    $crate::cluster::real_test(stringify!($scenario), super::$scenario);
+                });
+            }
+        }
+    )* };
+}
+
 /// Runs `scenario` on an embedded cluster of its own.
 pub(crate) fn on_embedded(name: &str, scenario: impl AsyncFnOnce(&Cluster)) {
+    // A scenario that failed has left nothing behind that another could stumble over.
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+    embedded_test(name, scenario);
+}
+
+/// Runs `scenario` on the real control plane.
+pub(crate) fn on_real(name: &str, scenario: impl AsyncFnOnce(&Cluster)) {
+    let _shared = MACHINE.read().unwrap_or_else(PoisonError::into_inner);
+    real_test(name, scenario);
+}
+
+/// Runs `test` when no other scenario runs, and lets none begin beside it.
+pub(crate) fn alone(test: impl FnOnce()) {
+    let _alone = MACHINE.write().unwrap_or_else(PoisonError::into_inner);
+    test();
+}
+
+/// [`on_embedded`] for who has the machine.
+pub(crate) fn embedded_test(name: &str, scenario: impl AsyncFnOnce(&Cluster)) {
     run(async {
         let cluster = Cluster::embedded(name).await;
         in_time(scenario(&cluster)).await;
     });
 }
 
-/// Runs `scenario` on the real control plane.
-pub(crate) fn on_real(name: &str, scenario: impl AsyncFnOnce(&Cluster)) {
+/// [`on_real`] for who has the machine.
+pub(crate) fn real_test(name: &str, scenario: impl AsyncFnOnce(&Cluster)) {
     run(async {
         // Building the components may take minutes the first time, and is not the scenario's.
         let control_plane = ControlPlane::shared().await;

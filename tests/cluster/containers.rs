@@ -5,7 +5,6 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
 use kube::ResourceExt as _;
-use serde_json::{Value, json};
 use sidescale::clock::Clock;
 use sidescale::local::kubelet::{Running, Runtime, Signal, Start};
 use tokio::sync::watch;
@@ -13,7 +12,7 @@ use tokio::sync::watch;
 use crate::cluster::Access;
 use crate::model_server::ModelServer;
 use crate::processes;
-use crate::sidecar::{ADMIN, MEMBER, Pod, Sidecar, Surroundings, TRAFFIC};
+use crate::sidecar::{Pod, Sidecar, Surroundings};
 
 /// The sidecar's container in a pod.
 const SIDECAR: &str = "sidescale";
@@ -24,7 +23,7 @@ const LOOK: Duration = Duration::from_millis(20);
 /// What a container that could not start exits with, by the shell's convention.
 const CANNOT_START: i32 = 127;
 
-/// Runs the containers of [`template`], and hands out their processes to tests.
+/// Runs the containers of the manifest's pod, and hands out their processes to tests.
 pub(crate) struct Containers {
     access: Arc<Access>,
     around: Surroundings,
@@ -38,39 +37,6 @@ struct Known {
     numbers: BTreeMap<String, usize>,
     /// The process lives in what the kubelet holds, and is killed when the kubelet lets go of it.
     sidecars: BTreeMap<String, Weak<Mutex<Sidecar>>>,
-}
-
-/// A pod as `inject` makes it: a native sidecar, ready by its own probe, and a server whose end waits for the drain.
-pub(crate) fn template() -> Value {
-    let field = |name: &str, path: &str| json!({ "name": name, "valueFrom": { "fieldRef": { "fieldPath": path } } });
-    json!({ "spec": {
-        "initContainers": [{
-            "name": SIDECAR,
-            "image": "sidescale",
-            "restartPolicy": "Always",
-            "ports": [
-                { "name": "http", "containerPort": TRAFFIC },
-                { "name": "sidescale-admin", "containerPort": ADMIN },
-                // A port's name has at most 15 characters: `sidescale-member` would be refused.
-                { "containerPort": MEMBER },
-            ],
-            "env": [
-                field("POD_NAME", "metadata.name"),
-                field("POD_NAMESPACE", "metadata.namespace"),
-                field("POD_IP", "status.podIP"),
-            ],
-            "readinessProbe": {
-                "httpGet": { "path": "/readyz", "port": "sidescale-admin" },
-                "periodSeconds": 1,
-                "failureThreshold": 1,
-            },
-        }],
-        "containers": [{
-            "name": "model",
-            "image": "model",
-            "lifecycle": { "preStop": { "httpGet": { "path": "/api/v1/drained", "port": ADMIN } } },
-        }],
-    }})
 }
 
 // === impl Containers ===

@@ -9,9 +9,9 @@ use serde_json::Value;
 use sidescale::clock::Instant;
 
 use crate::cluster::Cluster;
-use crate::containers::template;
 use crate::front::Seen;
 use crate::load::Load;
+use crate::manifest::template;
 use crate::node::Node;
 use crate::processes::Signal;
 use crate::sidecar::{self, Sidecar, Surroundings};

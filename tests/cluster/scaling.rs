@@ -2,20 +2,31 @@
 
 use std::time::Duration;
 
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::events::v1::Event;
+use kube::Api;
+use kube::api::{ListParams, Patch, PatchParams};
+use serde_json::{Value, json};
+
 use crate::cluster::Cluster;
 use crate::fleet::{CONCURRENCY, Fleet, SERVICE_TIME, policy};
 use crate::front::Seen;
-use crate::sidecar::LEASE_DURATION;
+use crate::sidecar::{self, LEASE_DURATION};
 use crate::wait::{eventually, measured};
-use crate::workload::SOON;
+use crate::workload::{SOON, TARGET};
 
 crate::each_flavour![
     the_deployment_grows_and_shrinks_with_the_load,
-    the_api_servers_load_does_not_grow_with_the_fleet,
+    a_paused_deployment_is_planned_for_and_not_written,
 ];
+
+crate::each_flavour_alone![the_api_servers_load_does_not_grow_with_the_fleet];
 
 /// Twenty renewals: long enough that one request for each member would show.
 const WINDOW: Duration = Duration::from_secs(10);
+
+/// The annotation that pauses.
+const PAUSED: &str = "sidescale.dev/paused";
 
 /// Enough for five pods at their target.
 const BURST: u32 = 80;
@@ -66,6 +77,69 @@ async fn the_deployment_grows_and_shrinks_with_the_load(cluster: &Cluster) {
     fleet.has_ready(2).await;
 }
 
+/// A person's hand on the fleet: all goes on but the writing, and the page and an Event say what it would be.
+async fn a_paused_deployment_is_planned_for_and_not_written(cluster: &Cluster) {
+    let fleet = Fleet::start(cluster, 2, &policy(2, 8)).await;
+    let leader = fleet.leader().await;
+    annotate(cluster, json!("true")).await;
+    let plan = async || sidecar::api(leader.ip, "plan").await;
+    eventually("the leader has seen it", SOON, async || {
+        let plan = plan().await?;
+        (plan["acts"] == false)
+            .then_some(())
+            .ok_or(plan.to_string())
+    })
+    .await;
+    let _load = fleet.load(BURST);
+    eventually(
+        "more are planned, and the plan says why",
+        SOON,
+        async || {
+            let plan = plan().await?;
+            let desired = plan["plan"]["desired"].as_u64().unwrap_or(0);
+            let told = plan["plan"]["reasons"].to_string().contains(PAUSED);
+            (desired > 2 && told).then_some(()).ok_or(plan.to_string())
+        },
+    )
+    .await;
+    eventually("an Event says it too", SOON, async || {
+        let events: Api<Event> = cluster.api();
+        let events = events.list(&ListParams::default()).await;
+        let notes: Vec<String> = events
+            .map_err(|error| error.to_string())?
+            .into_iter()
+            .filter_map(|event| event.note)
+            .collect();
+        let would = |note: &String| note.starts_with("would go") && note.contains(PAUSED);
+        notes
+            .iter()
+            .any(would)
+            .then_some(())
+            .ok_or(notes.join("\n"))
+    })
+    .await;
+    assert!(fleet.writes(Seen::writes_scale).is_empty());
+    assert_eq!(cluster.replicas().await, 2);
+    annotate(cluster, json!(null)).await;
+    eventually("it goes on where it was held", SOON, async || {
+        let replicas = cluster.replicas().await;
+        (replicas > 2)
+            .then_some(())
+            .ok_or(format!("{replicas} replicas"))
+    })
+    .await;
+}
+
+/// Sets the annotation that pauses, as a person with kubectl would; null removes it.
+async fn annotate(cluster: &Cluster, value: Value) {
+    let patch = Patch::Merge(json!({ "metadata": { "annotations": { PAUSED: value } } }));
+    let deployments = cluster.api::<Deployment>();
+    let patched = deployments
+        .patch(TARGET, &PatchParams::default(), &patch)
+        .await;
+    patched.expect("a person may annotate");
+}
+
 /// A leader and two standbys talk to the API server; everybody else hears from the leader.
 async fn the_api_servers_load_does_not_grow_with_the_fleet(cluster: &Cluster) {
     // Observed only: the replicas are the test's to set.
@@ -84,14 +158,28 @@ async fn the_api_servers_load_does_not_grow_with_the_fleet(cluster: &Cluster) {
     );
 }
 
-/// The requests of a window in which nothing happens.
+/// The requests of a window in which nothing happens; one that an election falls into is none.
 async fn steady_requests(cluster: &Cluster, fleet: &Fleet<'_>) -> usize {
-    eventually("somebody leads", SOON, async || fleet.holds().await).await;
-    // Every member has heard of the leader by then, and has nothing left to ask.
-    cluster.clock().sleep(LEASE_DURATION * 3).await;
-    let before = requests(cluster);
-    cluster.clock().sleep(WINDOW).await;
-    requests(cluster) - before
+    eventually("one leader for a whole window", SOON * 3, async || {
+        fleet.holds().await?;
+        let reign = reign(cluster).await;
+        // Every member has heard of the leader by then, and has nothing left to ask.
+        cluster.clock().sleep(LEASE_DURATION * 3).await;
+        let before = requests(cluster);
+        cluster.clock().sleep(WINDOW).await;
+        let counted = requests(cluster) - before;
+        let later = self::reign(cluster).await;
+        (reign == later)
+            .then_some(counted)
+            .ok_or(format!("{reign:?} became {later:?}"))
+    })
+    .await
+}
+
+/// Who holds the Lease, and after how many changes.
+async fn reign(cluster: &Cluster) -> (Option<String>, Option<i32>) {
+    let spec = cluster.lease().await.spec.unwrap_or_default();
+    (spec.holder_identity, spec.lease_transitions)
 }
 
 fn requests(cluster: &Cluster) -> usize {

@@ -12,6 +12,7 @@ use serde_json::{Value, json};
 
 use crate::api_server::{SIDECARS, sidecar_user};
 use crate::cluster::{Cluster, from_json};
+use crate::manifest;
 use crate::wait::eventually;
 
 /// Controllers answer within a second or two on an idle machine; a busy one may take many times that.
@@ -29,7 +30,7 @@ pub(crate) const HISTORY: &str = "sidescale-bert-history";
 /// The annotation that holds the highest term that has acted on a Deployment.
 pub(crate) const TERM: &str = "sidescale.dev/term";
 
-/// The rules that a sidecar needs, by what they are for: a test leaves one out.
+/// The rules that the manifest's Role has, by what they are for: a test leaves one out.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Right {
     /// To elect.
@@ -51,7 +52,7 @@ pub(crate) enum Right {
 // === impl Right ===
 
 impl Right {
-    /// All that the Role of a sidecar holds.
+    /// All that the manifest's Role holds.
     pub(crate) const ALL: [Self; 7] = [
         Self::Lease,
         Self::Scale,
@@ -62,50 +63,32 @@ impl Right {
         Self::Events,
     ];
 
+    /// The manifest's rules for it.
     fn rules(self) -> Vec<Value> {
-        let rule = |group: &str, resources: &[&str], names: &[&str], verbs: &[&str]| {
-            let mut rule = json!({ "apiGroups": [group], "resources": resources, "verbs": verbs });
-            if !names.is_empty() {
-                rule["resourceNames"] = json!(names);
+        let mut found = Vec::new();
+        for rule in manifest::rules() {
+            let resources = rule["resources"].as_array().into_iter().flatten();
+            for resource in resources.filter(|name| Self::of(name) == self) {
+                let mut rule = rule.clone();
+                rule["resources"] = json!([resource]);
+                found.push(rule);
             }
-            rule
-        };
-        match self {
-            Self::Lease => vec![rule(
-                "coordination.k8s.io",
-                &["leases"],
-                &[LEASE],
-                &["get", "watch", "update"],
-            )],
-            Self::Scale => vec![rule(
-                "apps",
-                &["deployments/scale"],
-                &[TARGET],
-                &["get", "patch"],
-            )],
-            Self::Stamp => vec![rule("apps", &["deployments/status"], &[TARGET], &["patch"])],
-            Self::Deployment => vec![
-                rule(
-                    "apps",
-                    &["deployments"],
-                    &[TARGET],
-                    &["get", "list", "watch"],
-                ),
-                rule("apps", &["replicasets"], &[], &["get"]),
-            ],
-            Self::Pods => vec![rule("", &["pods"], &[], &["get", "list", "watch"])],
-            Self::History => vec![rule(
-                "",
-                &["configmaps"],
-                &[HISTORY],
-                &["get", "watch", "update", "patch"],
-            )],
-            Self::Events => vec![rule(
-                "events.k8s.io",
-                &["events"],
-                &[],
-                &["create", "patch"],
-            )],
+        }
+        assert!(!found.is_empty(), "the manifest has no rule for {self:?}");
+        found
+    }
+
+    /// What a resource is there for.
+    fn of(resource: &Value) -> Self {
+        match resource.as_str() {
+            Some("leases") => Self::Lease,
+            Some("deployments/scale") => Self::Scale,
+            Some("deployments/status") => Self::Stamp,
+            Some("deployments" | "replicasets") => Self::Deployment,
+            Some("pods") => Self::Pods,
+            Some("configmaps") => Self::History,
+            Some("events") => Self::Events,
+            _ => panic!("the manifest has a rule for {resource}, and no test knows what for"),
         }
     }
 }

@@ -21,6 +21,10 @@ static ALONE: Mutex<()> = Mutex::new(());
 /// Lease duration + retry period + 1, in demo seconds.
 const TAKEOVER: f64 = 18.0;
 
+/// From the kill until clients know, in demo seconds: the kubelet sees the container end at once, clients learn of a change
+/// a second after it, and two seconds, a tenth of a second of life, are for the hops between.
+const REMOVAL: f64 = 3.0;
+
 fn demo(name: &str, flags: &[&str]) -> Summary {
     let alone = ALONE.lock().unwrap_or_else(PoisonError::into_inner);
     let summary: PathBuf = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("{name}.json"));
@@ -49,24 +53,61 @@ fn demo(name: &str, flags: &[&str]) -> Summary {
     serde_json::from_str(&text).expect("the summary is JSON of the promised shape")
 }
 
+/// Whose fault a failure may be: at twenty times life a machine that gives the demo no time for a second takes twenty from it.
+fn machine(summary: &Summary) -> String {
+    format!(
+        "this machine stood still {} times for longer than a Lease bears, {:.1} demo seconds at most",
+        summary.stalls, summary.longest_stall_seconds
+    )
+}
+
 #[test]
 fn the_fleet_grows_ahead_of_its_load_and_survives_its_leader() {
     let summary = demo("auto", &[]);
+    let machine = machine(&summary);
     assert!((summary.speed - 20.0).abs() < 1e-9);
     assert!(summary.requests > 1_000, "hardly any load was played");
     assert_eq!(
         summary.failed, 0,
-        "requests failed that were not on the killed pod"
+        "requests failed that were not on the killed pod; {machine}"
     );
-    assert!(summary.lost_with_killed_pod <= summary.exposed_to_killed_pod);
+    // What the machine itself stood still is time in which nobody could have done anything.
+    let stall = summary.longest_stall_seconds;
+    let gone = summary
+        .killed_pod_gone_seconds
+        .expect("clients learn of the kill");
+    assert!(
+        gone <= REMOVAL + stall,
+        "the killed pod was sent to for {gone} s; {machine}"
+    );
+    // Twice what a pod serves at most: endpoints are drawn at random, and arrivals come in clumps.
+    let sent = 2.0 * summary.pod_rps * gone;
+    let exposed = summary.exposed_to_killed_pod as f64;
+    assert!(
+        exposed <= summary.in_flight_on_killed_pod as f64 + sent.max(4.0),
+        "{exposed} exposed, {} in flight, {sent:.0} sent in {gone} s",
+        summary.in_flight_on_killed_pod
+    );
     assert!(summary.replicas_max >= 2 * summary.replicas_min);
-    assert_eq!(summary.leader_changes, 1);
+    // A machine that stands still for longer than a Lease holds deposes leaders rightly, and the demo counts how often.
+    let changes = 1..=1 + summary.stalls;
+    assert!(
+        changes.contains(&summary.leader_changes),
+        "{} changes of the lead; {machine}",
+        summary.leader_changes
+    );
     let takeover = summary.takeover_seconds.expect("another leader took over");
-    assert!(takeover <= TAKEOVER, "takeover took {takeover} s");
+    assert!(
+        takeover <= TAKEOVER + stall,
+        "takeover took {takeover} s; {machine}"
+    );
     let lead = summary
         .median_lead_seconds
         .expect("load came for the pods that were asked for");
-    assert!(lead > 0.0, "pods were ready {lead} s before their load");
+    assert!(
+        lead > 0.0,
+        "pods were ready {lead} s before their load; {machine}"
+    );
     let allowed = summary.better_shadow() / 5;
     assert!(
         allowed > 0,
@@ -74,7 +115,7 @@ fn the_fleet_grows_ahead_of_its_load_and_survives_its_leader() {
     );
     assert!(
         summary.slo_violations <= allowed,
-        "{} late, {allowed} allowed",
+        "{} late, {allowed} allowed; {machine}",
         summary.slo_violations
     );
 }

@@ -15,7 +15,7 @@ use hyper_util::rt::TokioIo;
 use sidescale::clock::Clock;
 use sidescale::lifecycle::Tasks;
 use sidescale::local::kubelet::{Running, Runtime, Signal, Start};
-use tokio::sync::watch;
+use tokio::sync::{oneshot, watch};
 
 /// What the sidecar takes to answer the server's preStop hook: its drain.
 const DRAIN: Duration = Duration::from_secs(3);
@@ -121,9 +121,10 @@ impl Runtime for Handle {
         let port = if name == "sidescale" { 8080 } else { 8000 };
         let listener = StdListener::bind((start.ip, port)).expect("a pod's address is its own");
         let tasks = Tasks::here();
+        let (listens, gone) = oneshot::channel();
         tasks.spawn(listen(
             Arc::clone(&containers),
-            listener,
+            (listens, listener),
             pod.clone(),
             name.clone(),
             &tasks,
@@ -141,17 +142,20 @@ impl Runtime for Handle {
             }
         };
         let exited = async move {
-            let _listening = tasks;
             let code = ended.wait_for(Option::is_some).await.map(|code| *code);
+            drop(tasks);
+            // A container that has ended has left its port: the next one takes it at once.
+            gone.await.ok();
             code.ok().flatten().unwrap_or(1)
         };
         Running::new(exited, signal)
     }
 }
 
+/// Whoever waits for the other end of `listens` learns when the port is free again.
 fn listen(
     containers: Arc<Containers>,
-    listener: StdListener,
+    (listens, listener): (oneshot::Sender<()>, StdListener),
     pod: String,
     name: String,
     tasks: &Tasks,
@@ -162,6 +166,9 @@ fn listen(
         .expect("a listener can be asynchronous");
     let listener = tokio::net::TcpListener::from_std(listener).expect("a runtime is there");
     async move {
+        // In this order: the listener goes first.
+        let _listens = listens;
+        let listener = listener;
         while let Ok((stream, _peer)) = listener.accept().await {
             let (containers, pod, name) = (Arc::clone(&containers), pod.clone(), name.clone());
             let service = service_fn(move |request: Request<Incoming>| {

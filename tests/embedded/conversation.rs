@@ -8,10 +8,10 @@ use kube::ResourceExt as _;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PostParams, WatchEvent, WatchParams};
 use serde_json::{Value, json};
 
-use crate::place::{Place, merge, read, refusal};
-use crate::workloads::{deployment, settled};
+use super::place::{Place, merge, read, refusal};
+use super::workloads::{deployment, settled};
 
-crate::on_both! {
+crate::on_its_server! {
     what_is_the_same_makes_no_version
     a_watch_shows_what_came_after_its_version
     an_object_that_leaves_the_selection_is_deleted_to_the_watch

@@ -12,10 +12,10 @@ use rand::rngs::StdRng;
 use serde_json::{Value, json};
 use sidescale::local::kubelet::{Addresses, Kubelet, Settings};
 
-use crate::containers::{Containers, Handle};
-use crate::place::Place;
+use super::containers::{Containers, Handle};
+use super::place::Place;
 
-crate::on_both! {
+crate::on_its_server! {
     a_deployment_comes_up_and_gives_up_the_unready_pod_first
     a_pod_ends_in_the_order_of_a_real_kubelet
     a_pod_deleted_by_force_is_gone_at_once_and_still_ends_in_order

@@ -9,9 +9,9 @@ use kube::api::{Api, DeleteParams, ListParams, Patch, PostParams};
 use kube::runtime::wait::await_condition;
 use serde_json::json;
 
-use crate::place::{Place, merge, read, refusal};
+use super::place::{Place, merge, read, refusal};
 
-crate::on_both! {
+crate::on_its_server! {
     a_scale_shows_its_selector_and_names_its_one_field
     a_deployment_takes_its_pods_along
 }

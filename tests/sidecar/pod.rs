@@ -95,6 +95,13 @@ impl Pod {
         self.proxy.address()
     }
 
+    /// Lets `span` of the pod's clock pass at once, for everything in this test.
+    pub(crate) async fn skip(&self, span: Duration) {
+        tokio::time::pause();
+        tokio::time::advance(self.clock.real_time(span)).await;
+        tokio::time::resume();
+    }
+
     pub(crate) fn reading(&self) -> Reading {
         self.accounts.read(self.clock.instant())
     }

@@ -276,7 +276,7 @@ function plot(id, now, series, band) {
   future(pen, area, x, now);
   if (band?.length) drawBand(pen, band, x, y, now);
   for (const one of series) drawSeries(pen, one, x, y, Boolean(band), now);
-  if (band && state.plan.acts === false) note(pen, area, 'observing: nothing is written');
+  if (band && state.plan.acts === false) note(pen, area, `${state.plan.mode === 'observe' ? 'observing: ' : ''}nothing is written`);
   if (state.hover !== null) rule(pen, area, state.hover * (area.right - area.left) + area.left, '--faint');
   pen.restore();
 }
