@@ -12,6 +12,7 @@
 //!   history starts anew. One wrong reading must not cost two weeks.
 
 mod checkpoint;
+mod late;
 #[cfg(test)]
 mod tests;
 mod tier;
