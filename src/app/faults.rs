@@ -20,8 +20,10 @@ pub(super) enum Fault {
     Watch,
     /// The Deployment cannot be read, stamped or scaled.
     Scale,
-    /// The checkpoint cannot be read or written.
+    /// The past of the fleet is not known: its checkpoint cannot be read, or was lost.
     History,
+    /// The checkpoint cannot be written.
+    Checkpoint,
     /// The policy is missing or refused.
     Policy,
 }
@@ -52,6 +54,7 @@ impl Fault {
             Self::Watch => "watch",
             Self::Scale => "scale",
             Self::History => "history",
+            Self::Checkpoint => "checkpoint",
             Self::Policy => "policy",
         }
     }

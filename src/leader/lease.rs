@@ -13,7 +13,7 @@ use super::token::sha256_hex;
 use super::{LeaseFault, Record, Verb};
 use crate::clock::{Clock, Timestamp};
 
-/// On the Lease and on the Deployment: the leader's term.
+/// On the Lease and the Deployment: the leader's term. On the ConfigMap of the history: the term it was saved in.
 pub const ANNOTATION_TERM: &str = "sidescale.dev/term";
 
 /// On the Lease: SHA-256 (hex) of the reign's token.

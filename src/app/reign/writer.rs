@@ -2,7 +2,8 @@
 
 use tokio::sync::mpsc;
 
-use super::{Reign, chain};
+use super::Reign;
+use crate::app::connect::chain;
 use crate::controller::Turn;
 use crate::lifecycle::TasksHandle;
 use crate::plan::Plan;
