@@ -97,6 +97,18 @@ impl ScaleError {
         )
     }
 
+    /// Whether the Deployment does not carry this leader's term: it was made anew, or somebody removed the annotation.
+    /// Stamp again.
+    pub fn is_unstamped(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                source: Refusal::Unstamped { .. },
+                ..
+            }
+        )
+    }
+
     /// A stable word for metrics and Events.
     pub const fn label(&self) -> &'static str {
         match self {

@@ -98,13 +98,6 @@ impl Writer {
 
     /// Asks for the plan's replicas, of exactly the Deployment it was made for.
     pub(super) async fn scale(&mut self, view: &DeploymentView, turn: &Turn) -> Written {
-        if self.scaler.term().is_none() {
-            // The mode was `observe` when the reign began.
-            return match self.stamp().await {
-                Ok((_term, view)) => Written::Moved(Box::new(view)),
-                Err(error) => failed(&error),
-            };
-        }
         match self.scaler.set_replicas(view, turn.plan.desired).await {
             Ok(Scaled::Changed {
                 from,
@@ -119,6 +112,12 @@ impl Writer {
             Ok(Scaled::Unchanged) => Written::Scaled(view.resource_version.clone()),
             Err(ScaleError::Conflict { .. }) => match self.scaler.read().await {
                 Ok(view) => Written::Moved(Box::new(view)),
+                Err(error) => failed(&error),
+            },
+            // The mode was `observe` when the reign began; or the Deployment was made anew, or lost its annotation. A
+            // stamp above this one's is another leader's, and no reason to stamp again.
+            Err(error) if error.is_unstamped() => match self.stamp().await {
+                Ok((_term, view)) => Written::Moved(Box::new(view)),
                 Err(error) => failed(&error),
             },
             Err(error) => {
