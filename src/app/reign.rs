@@ -26,7 +26,7 @@ use super::shared::Shared;
 use crate::clock::{Instant, Now, Timestamp};
 use crate::controller::{Controller, Turn};
 use crate::fleet::channel::{Channels, MemberLine};
-use crate::fleet::watch::Event;
+use crate::fleet::watch::{Event, Watched};
 use crate::leader::{Candidacy, Leadership};
 use crate::lifecycle::TasksHandle;
 use crate::policy::{Mode, Policy};
@@ -61,7 +61,7 @@ enum Wake {
     Turn,
     Watched(Event),
     Line(MemberLine),
-    Late(Late),
+    Late(Box<Late>),
     Checkpoint,
     Lapsed,
     HandOver,
@@ -86,11 +86,14 @@ struct Throne {
     saved: Option<Instant>,
     /// No leader has stamped the Deployment before this one: no history can be missing.
     is_first: bool,
+    /// A write was refused for a missing right: it would be again, also where the plan asks for none now.
+    is_forbidden: bool,
 }
 
 /// Reigns until the claim lapses or `hand_over` asks for the end.
 pub(super) async fn run(reign: Reign, mut hand_over: oneshot::Receiver<()>, tasks: TasksHandle) {
     let mut leadership = reign.candidacy.leadership();
+    let _reigning = Reigning(Arc::clone(&reign.shared));
     let begun = tokio::select! {
         begun = Throne::ascend(reign, &tasks) => begun,
         () = lapsed(&mut leadership) => None,
@@ -120,10 +123,27 @@ pub(super) async fn run(reign: Reign, mut hand_over: oneshot::Receiver<()>, task
             Wake::Lapsed => return,
             Wake::Watched(event) => throne.watched(event),
             Wake::Line(line) => throne.heard(line),
-            Wake::Late(past) => throne.arrived(past),
+            Wake::Late(past) => throne.arrived(*past),
             Wake::Checkpoint => throne.save().await,
             Wake::Turn => throne.turn().await,
         }
+    }
+}
+
+/// What is shown of a reign ends with it, however it ends.
+struct Reigning(Arc<Shared>);
+
+impl Drop for Reigning {
+    fn drop(&mut self) {
+        *self.0.board() = None;
+        self.0.faults.clear_all(&Fault::OF_A_REIGN);
+    }
+}
+
+fn watch_of(what: Watched) -> Fault {
+    match what {
+        Watched::Pods => Fault::WatchPods,
+        Watched::Deployments => Fault::WatchDeployment,
     }
 }
 
@@ -139,17 +159,21 @@ async fn lapsed(leadership: &mut watch::Receiver<Leadership>) {
 impl Throne {
     fn watched(&mut self, event: Event) {
         let shared = &self.reign.shared;
-        match event {
-            Event::Lost(lost) => shared.faults.raise(Fault::Watch, lost.text),
-            Event::Pods(_)
-            | Event::PodApplied(_)
-            | Event::PodDeleted(_)
-            | Event::Deployment(_)
-            | Event::DeploymentDeleted => {
-                shared.faults.clear(Fault::Watch);
-                self.gathered.watched(event, shared.clock.now());
+        let faults = &shared.faults;
+        match &event {
+            Event::Lost(lost) => {
+                faults.raise(watch_of(lost.what), lost.explained(&self.reign.target));
+            }
+            Event::Pods(_) | Event::PodApplied(_) | Event::PodDeleted(_) => {
+                faults.clear(Fault::WatchPods);
+            }
+            Event::Deployment(_) => faults.clear(Fault::WatchDeployment),
+            Event::DeploymentDeleted => {
+                let text = "the Deployment was deleted; nothing is scaled until it is there again";
+                faults.raise(Fault::WatchDeployment, text.to_owned());
             }
         }
+        self.gathered.watched(event, shared.clock.now());
     }
 
     fn heard(&mut self, line: MemberLine) {
@@ -182,6 +206,10 @@ impl Throne {
         if !self.gathered.view.is_complete() {
             return;
         }
+        if let Some(text) = self.reign.shared.faults.text(Fault::Policy) {
+            self.writer
+                .trouble(&self.gathered.deployment, "PolicyRefused", text);
+        }
         let policy = effective(&self.policy);
         let acts = policy.as_ref().is_some_and(acts) && self.gathered.deployment.spec_replicas > 0;
         let policy = policy.unwrap_or_else(|| assumed(snapshot.spec_replicas));
@@ -192,6 +220,9 @@ impl Throne {
         }
         if turn.plan.desired != snapshot.spec_replicas {
             self.decide(now, &turn, acts).await;
+        } else if !self.is_forbidden {
+            // What could not be written is not wanted any more.
+            self.reign.shared.faults.clear(Fault::Scale);
         }
     }
 
@@ -221,6 +252,7 @@ impl Throne {
         }
         match self.writer.scale(&self.gathered.deployment, turn).await {
             Written::Scaled(resource_version) => {
+                self.is_forbidden = false;
                 self.reign.shared.faults.clear(Fault::Scale);
                 self.gathered.deployment.spec_replicas = turn.plan.desired;
                 self.gathered.deployment.resource_version = resource_version;
@@ -233,12 +265,18 @@ impl Throne {
                 self.note(|board| board.conflicts += 1);
             }
             Written::Deposed => self.reign.candidacy.deposed().await,
-            Written::Failed(text) => {
-                self.reign.shared.faults.raise(Fault::Scale, text);
-                self.next_turn = self.last_turn + AGAIN;
-                self.note(|board| board.errors += 1);
+            Written::Forbidden(text) => {
+                self.is_forbidden = true;
+                self.failed(text);
             }
+            Written::Failed(text) => self.failed(text),
         }
+    }
+
+    fn failed(&mut self, text: String) {
+        self.reign.shared.faults.raise(Fault::Scale, text);
+        self.next_turn = self.last_turn + AGAIN;
+        self.note(|board| board.errors += 1);
     }
 
     fn note(&self, write: impl FnOnce(&mut Board)) {

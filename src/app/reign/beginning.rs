@@ -31,7 +31,7 @@ pub(super) struct Senders {
     pub(super) events: mpsc::Receiver<Event>,
     pub(super) lines: mpsc::Receiver<MemberLine>,
     /// The checkpoint, where it could not be had at once.
-    pub(super) late: mpsc::Receiver<Late>,
+    pub(super) late: mpsc::Receiver<Box<Late>>,
 }
 
 impl Throne {
@@ -44,6 +44,7 @@ impl Throne {
             term,
             view,
             is_first,
+            refused,
         } = begin_term(&reign, &mut writer, &policy).await?;
         let now = shared.clock.now();
         let mut store = Store::new(
@@ -93,6 +94,7 @@ impl Throne {
             next_checkpoint: now.instant + FIRST_CHECKPOINT,
             saved: None,
             is_first,
+            is_forbidden: refused.is_some(),
             reign,
         };
         throne.recall();
@@ -116,7 +118,10 @@ async fn begin_term(
         let acts = effective(policy).as_ref().is_some_and(acts);
         match writer.begin(acts).await {
             Ok(begun) => {
-                shared.faults.clear(Fault::Scale);
+                match &begun.refused {
+                    Some(text) => shared.faults.raise(Fault::Scale, text.clone()),
+                    None => shared.faults.clear(Fault::Scale),
+                }
                 return Some(begun);
             }
             Err(error) if error.is_deposed() => {

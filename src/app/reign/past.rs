@@ -65,7 +65,7 @@ pub(super) async fn go_on_loading(
     faults: Faults,
     is_first: bool,
     clock: Clock,
-    late: mpsc::Sender<Late>,
+    late: mpsc::Sender<Box<Late>>,
 ) {
     loop {
         clock.sleep(AGAIN).await;
@@ -73,7 +73,7 @@ pub(super) async fn go_on_loading(
             Ok(loaded) => {
                 let past = judge(loaded, &faults, is_first);
                 // Nobody takes it where the reign has ended.
-                late.send(Late { store, past }).await.ok();
+                late.send(Box::new(Late { store, past })).await.ok();
                 return;
             }
             Err(text) => raise(&faults, &text),
