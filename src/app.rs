@@ -217,6 +217,7 @@ impl Sidecar {
         control.spawn(policy_file::follow(
             path,
             policy,
+            shared.policy_sought_sender(),
             shared.faults.clone(),
             clock.clone(),
         ));
@@ -322,3 +323,6 @@ async fn serve_member(
         Err(error) => tracing::error!(%error, "the member listener cannot be used"),
     }
 }
+
+#[cfg(test)]
+mod tests;
