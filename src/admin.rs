@@ -7,7 +7,7 @@
 //! | `/healthz` | any pod | 200 as long as this server runs |
 //! | `/readyz` | any pod | 200, or 503 with the reason in text |
 //! | `/api/v1/report` | any pod | its own report |
-//! | `/api/v1/plan` | the leader | [`Overview`]: the plan and what stands beside it |
+//! | `/api/v1/plan` | the leader, else any pod | [`Overview`]: the plan and what stands beside it; without a leader that answers, what this pod says is wrong |
 //! | `/api/v1/decisions` | the leader | the last [`Decision`]s, oldest first |
 //! | `/api/v1/history` | the leader | [`History`]: the last stretch as columns |
 //! | `/api/v1/forecast` | the leader | the [`Forecast`] |
@@ -64,6 +64,8 @@ pub trait Source: Send + Sync + 'static {
     fn report(&self) -> Report;
     /// The plan and what stands beside it; `None` on a pod that does not lead.
     fn overview(&self) -> Option<Overview>;
+    /// What this pod can say by itself, without a plan: who it is, and what is wrong.
+    fn standing(&self) -> Overview;
     /// The last decisions, oldest first; `None` on a pod that does not lead.
     fn decisions(&self) -> Option<Vec<Decision>>;
     /// The last stretch; `None` on a pod that does not lead.

@@ -220,6 +220,7 @@ impl Sidecar {
         control.spawn(policy_file::follow(
             path,
             policy,
+            shared.policy_sought_sender(),
             shared.faults.clone(),
             clock.clone(),
         ));
@@ -321,3 +322,6 @@ async fn serve_on<F: Future<Output = ()>>(
         Err(error) => tracing::error!(%error, "the {what} listener cannot be used"),
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -50,6 +50,8 @@ enum Memory {
     Back,
     /// It was not read.
     Awaited {
+        /// For how long leaders before this one saw the whole fleet without it.
+        carried: Duration,
         /// Since when this leader sees the whole fleet; `None`: it does not.
         complete_since: Option<Instant>,
     },
@@ -112,6 +114,15 @@ impl Turn {
     }
 }
 
+// === impl Memory ===
+
+impl Memory {
+    const AWAITED: Self = Self::Awaited {
+        carried: Duration::ZERO,
+        complete_since: None,
+    };
+}
+
 // === impl Controller ===
 
 impl Controller {
@@ -120,9 +131,7 @@ impl Controller {
     pub fn new(history: Option<History>, policy: &Policy) -> Self {
         let memory = match history {
             Some(_) => Memory::Back,
-            None => Memory::Awaited {
-                complete_since: None,
-            },
+            None => Memory::AWAITED,
         };
         let mut history = history.unwrap_or_else(|| History::new(policy.prediction.history));
         history.set_length(policy.prediction.history);
@@ -138,6 +147,32 @@ impl Controller {
     /// All that is remembered.
     pub fn history(&self) -> &History {
         &self.history
+    }
+
+    /// The past came late: this controller has recorded since `begun`.
+    pub fn bring_back(&mut self, past: &History, begun: Timestamp) {
+        self.history.merge_earlier(past, begun);
+        self.memory = Memory::Back;
+    }
+
+    /// The past that came back was saved by a leader without it, which had seen the whole fleet for so long: it is waited
+    /// for as before. Without this, a lost past would count as known from the next handover on.
+    pub fn go_on_awaiting(&mut self, seen: Duration) {
+        self.memory = Memory::Awaited {
+            carried: seen,
+            complete_since: None,
+        };
+    }
+
+    /// For how long the whole fleet was seen without its past; `None`: the past is known, or enough was seen since.
+    pub fn awaits(&self, now: Instant) -> Option<Duration> {
+        match self.memory {
+            Memory::Back => None,
+            Memory::Awaited {
+                carried,
+                complete_since,
+            } => Some(carried + complete_since.map_or(Duration::ZERO, |since| now.since(since))),
+        }
     }
 
     /// Adds what a member remembers of the time between the checkpoint and this leader's first turn.
@@ -218,7 +253,11 @@ impl Controller {
         policy: &Policy,
         lead_time: Duration,
     ) -> bool {
-        let Memory::Awaited { complete_since } = &mut self.memory else {
+        let Memory::Awaited {
+            carried,
+            complete_since,
+        } = &mut self.memory
+        else {
             return true;
         };
         if snapshot.unknown() > 0 {
@@ -229,7 +268,7 @@ impl Controller {
         let enough = WITHOUT_HISTORY
             .max(3 * lead_time)
             .max(policy.behavior.scale_down.stabilization_window);
-        if now.since(since) >= enough {
+        if *carried + now.since(since) >= enough {
             self.memory = Memory::Back;
         }
         self.memory == Memory::Back

@@ -12,6 +12,7 @@
 //!   history starts anew. One wrong reading must not cost two weeks.
 
 mod checkpoint;
+mod late;
 #[cfg(test)]
 mod tests;
 mod tier;
@@ -53,6 +54,8 @@ pub struct History {
     minutes: Tier,
     starts: VecDeque<Duration>,
     recorded: Option<Recorded>,
+    /// When the newest record of the checkpoint ended that this was read from: within its newest minute.
+    read_to: Option<i64>,
     strange: u32,
     revision: u64,
 }
@@ -84,6 +87,7 @@ impl History {
             minutes: Tier::new(60_000, minutes_in(length)),
             starts: VecDeque::with_capacity(STARTS_KEPT),
             recorded: None,
+            read_to: None,
             strange: 0,
             revision: 0,
         }
@@ -229,12 +233,13 @@ impl History {
         sum.is_observed().then_some(sum)
     }
 
-    /// When the newest record ended; after a restart, the end of the newest bucket.
+    /// When the newest record ended; of a checkpoint that does not say, the end of the newest bucket.
     pub fn newest(&self) -> Option<Timestamp> {
         let end = self.minutes.slots().end * 60_000;
         let held = (!self.minutes.slots().is_empty()).then_some(end);
         self.recorded
             .map(|last| last.at_millis)
+            .or(self.read_to)
             .or(held)
             .map(Timestamp::from_millis)
     }

@@ -11,7 +11,7 @@ use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
-use crate::admin::answer::{Answer, answer, failure};
+use crate::admin::answer::{Answer, answer};
 use crate::clock::Clock;
 use crate::lifecycle::Tasks;
 
@@ -37,17 +37,24 @@ enum Trouble {
 }
 
 /// The answer of the pod at `leader`, or why there is none.
-pub(super) async fn leader(clock: &Clock, leader: SocketAddr, path: &'static str) -> Answer {
-    let trouble = match clock.timeout(ANSWER_WITHIN, get(leader, path)).await {
-        Ok(Ok((StatusCode::OK, body))) => return answer(StatusCode::OK, "application/json", body),
-        Ok(Ok((status, _body))) => format!("the leader at {leader} answered {status}"),
-        Ok(Err(trouble)) => {
-            let source = trouble.source().map(ToString::to_string);
-            format!("{trouble} at {leader}: {}", source.unwrap_or_default())
-        }
-        Err(elapsed) => format!("the leader at {leader} gave {elapsed}"),
-    };
-    failure(StatusCode::BAD_GATEWAY, &trouble)
+pub(super) async fn leader(
+    clock: &Clock,
+    leader: SocketAddr,
+    path: &'static str,
+) -> Result<Answer, String> {
+    Err(
+        match clock.timeout(ANSWER_WITHIN, get(leader, path)).await {
+            Ok(Ok((StatusCode::OK, body))) => {
+                return Ok(answer(StatusCode::OK, "application/json", body));
+            }
+            Ok(Ok((status, _body))) => format!("the leader at {leader} answered {status}"),
+            Ok(Err(trouble)) => {
+                let source = trouble.source().map(ToString::to_string);
+                format!("{trouble} at {leader}: {}", source.unwrap_or_default())
+            }
+            Err(elapsed) => format!("the leader at {leader} gave {elapsed}"),
+        },
+    )
 }
 
 async fn get(leader: SocketAddr, path: &'static str) -> Result<(StatusCode, Bytes), Trouble> {

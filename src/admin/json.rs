@@ -27,8 +27,8 @@ pub struct Overview {
     pub mode: &'static str,
     /// Whether plans are carried out now (not in `observe`, nor while a fault forbids it).
     pub acts: bool,
-    /// The last plan.
-    pub plan: Plan,
+    /// The last plan; `None` where no leader answers: `conditions` say why.
+    pub plan: Option<Plan>,
     /// The fleet's pods.
     pub replicas: Replicas,
     /// Requests that arrive at the fleet each second.

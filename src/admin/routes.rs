@@ -8,7 +8,7 @@ use http::{Method, Request, StatusCode};
 use serde::Serialize;
 
 use crate::admin::answer::{Answer, answer, failure, json, not_allowed, text};
-use crate::admin::{Source, ask, page};
+use crate::admin::{Condition, Source, ask, page};
 use crate::clock::Clock;
 use crate::lifecycle::TasksHandle;
 
@@ -18,6 +18,16 @@ pub(super) struct Routes<S> {
     pub(super) clock: Clock,
     /// For the drain that one request starts and another may wait for.
     pub(super) tasks: TasksHandle,
+}
+
+/// Why there is no leader's answer.
+enum NoLeader {
+    /// Asked by another pod, which took this one for the leader.
+    NotHere,
+    /// It is known and does not answer, in these words.
+    Silent(String),
+    /// None is known.
+    Unknown,
 }
 
 // === impl Routes ===
@@ -52,7 +62,7 @@ impl<S: Source> Routes<S> {
                 Err(reason) => text(StatusCode::SERVICE_UNAVAILABLE, &reason),
             },
             "/api/v1/report" => json(&source.report()),
-            "/api/v1/plan" => self.of_leader(request, "/api/v1/plan", S::overview).await,
+            "/api/v1/plan" => self.plan(request).await,
             "/api/v1/decisions" => {
                 self.of_leader(request, "/api/v1/decisions", S::decisions)
                     .await
@@ -75,21 +85,54 @@ impl<S: Source> Routes<S> {
         path: &'static str,
         own: fn(&S) -> Option<T>,
     ) -> Answer {
-        if let Some(value) = own(&self.source) {
-            return json(&value);
-        }
-        let was_passed_on = request.headers().contains_key(ask::FORWARDED);
-        let leader: Option<SocketAddr> = self.source.leader_admin();
-        match leader.filter(|_leader| !was_passed_on) {
-            Some(leader) => ask::leader(&self.clock, leader, path).await,
-            None if was_passed_on => {
+        match self.lead_by(request, path, own).await {
+            Ok(answer) => answer,
+            Err(NoLeader::Silent(text)) => failure(StatusCode::BAD_GATEWAY, &text),
+            Err(NoLeader::NotHere) => {
                 failure(StatusCode::SERVICE_UNAVAILABLE, "this pod does not lead")
             }
-            None => failure(
+            Err(NoLeader::Unknown) => failure(
                 StatusCode::SERVICE_UNAVAILABLE,
-                "no leader is known (an election may be under way; see the log for what it waits for)",
+                "no leader is known (an election may be under way; /api/v1/plan says what is wrong)",
             ),
         }
+    }
+
+    /// The leader's, or what this pod knows: whoever asks why nothing happens must not be told that nobody answers.
+    async fn plan<B>(&self, request: &Request<B>) -> Answer {
+        let silent = match self.lead_by(request, "/api/v1/plan", S::overview).await {
+            Ok(answer) => return answer,
+            Err(NoLeader::NotHere) => {
+                return failure(StatusCode::SERVICE_UNAVAILABLE, "this pod does not lead");
+            }
+            Err(NoLeader::Silent(text)) => Some(text),
+            Err(NoLeader::Unknown) => None,
+        };
+        let mut standing = self.source.standing();
+        standing.conditions.extend(silent.map(|text| Condition {
+            kind: "leader",
+            since: standing.now,
+            text,
+            remedy: Some("Another pod takes over when the Lease has expired.".to_owned()),
+        }));
+        json(&standing)
+    }
+
+    async fn lead_by<B, T: Serialize>(
+        &self,
+        request: &Request<B>,
+        path: &'static str,
+        own: fn(&S) -> Option<T>,
+    ) -> Result<Answer, NoLeader> {
+        if let Some(value) = own(&self.source) {
+            return Ok(json(&value));
+        }
+        if request.headers().contains_key(ask::FORWARDED) {
+            return Err(NoLeader::NotHere);
+        }
+        let leader: SocketAddr = self.source.leader_admin().ok_or(NoLeader::Unknown)?;
+        let answer = ask::leader(&self.clock, leader, path).await;
+        answer.map_err(NoLeader::Silent)
     }
 
     async fn drained<B>(&self, request: &Request<B>) -> Answer {

@@ -61,6 +61,18 @@ impl Source for Pod {
         self.fleet.as_ref().map(MadeUp::overview)
     }
 
+    fn standing(&self) -> Overview {
+        Overview {
+            workload: "inference/bert".to_owned(),
+            conditions: vec![Condition {
+                kind: "cluster",
+                text: "no Kubernetes account found".to_owned(),
+                ..Condition::default()
+            }],
+            ..Overview::default()
+        }
+    }
+
     fn decisions(&self) -> Option<Vec<Decision>> {
         self.fleet.as_ref().map(MadeUp::decisions)
     }
@@ -281,7 +293,7 @@ async fn a_question_is_passed_on_once_at_most() {
     // Both take the next for the leader; the second must not ask on.
     let second = serving(&Pod::of(None, Some(end)), &tasks).await;
     let first = serving(&Pod::of(None, Some(second)), &tasks).await;
-    let (status, body) = get_json(first, "/api/v1/plan").await;
+    let (status, body) = get_json(first, "/api/v1/forecast").await;
     assert_eq!(status, StatusCode::BAD_GATEWAY);
     let expected = format!("the leader at {second} answered 503 Service Unavailable");
     assert_eq!(body["error"], expected);
@@ -300,10 +312,32 @@ async fn without_a_leader_the_answer_says_so() {
     let address = gone.local_addr().expect("bound");
     drop(gone);
     let follower = serving(&Pod::of(None, Some(address)), &tasks).await;
-    let (status, body) = get_json(follower, "/api/v1/plan").await;
+    let (status, body) = get_json(follower, "/api/v1/forecast").await;
     assert_eq!(status, StatusCode::BAD_GATEWAY);
     let error = body["error"].as_str().expect("text");
     assert!(error.starts_with("cannot connect to the leader"), "{error}");
+}
+
+#[tokio::test]
+async fn without_a_leader_any_pod_says_what_is_wrong_in_place_of_a_plan() {
+    let tasks = Tasks::here();
+    let nobody = serving(&Pod::of(None, None), &tasks).await;
+    let (status, plan) = get_json(nobody, "/api/v1/plan").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(
+        (&plan["plan"], &plan["leader"]),
+        (&Value::Null, &Value::Null)
+    );
+    assert_eq!(plan["conditions"][0]["kind"], "cluster");
+    assert_eq!(plan["conditions"].as_array().map(Vec::len), Some(1));
+
+    // One that is known and does not lead, or does not answer, is a condition of its own.
+    let follower = serving(&Pod::of(None, Some(nobody)), &tasks).await;
+    let (status, plan) = get_json(follower, "/api/v1/plan").await;
+    assert_eq!(status, StatusCode::OK);
+    assert_eq!(plan["conditions"][1]["kind"], "leader");
+    let text = format!("the leader at {nobody} answered 503 Service Unavailable");
+    assert_eq!(plan["conditions"][1]["text"], text);
 }
 
 #[tokio::test]
@@ -312,7 +346,7 @@ async fn a_silent_leader_is_given_up_on() {
     let silent = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
     let address = silent.local_addr().expect("bound");
     let follower = serving(&Pod::of(None, Some(address)), &tasks).await;
-    let (status, body) = get_json(follower, "/api/v1/plan").await;
+    let (status, body) = get_json(follower, "/api/v1/forecast").await;
     assert_eq!(status, StatusCode::BAD_GATEWAY);
     let expected = format!("the leader at {address} gave no answer within 2s");
     assert_eq!(body["error"], expected);

@@ -107,7 +107,7 @@ impl Board {
                 term: self.term,
                 mode: policy.mode.label(),
                 acts,
-                plan: turn.plan.clone(),
+                plan: Some(turn.plan.clone()),
                 replicas,
                 arrivals_per_second: rate.unwrap_or_default(),
                 in_flight: snapshot.in_flight,

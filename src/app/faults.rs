@@ -8,6 +8,8 @@ use crate::clock::{Clock, Timestamp};
 use crate::telemetry;
 
 /// What can be wrong with the control half. None of it touches a request.
+///
+/// One for each source that raises and clears it: two that shared one would clear what the other still suffers from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Fault {
     /// No way to the Kubernetes API.
@@ -16,12 +18,18 @@ pub(super) enum Fault {
     Target,
     /// The Lease cannot be read or written.
     Lease,
-    /// Pods or Deployment cannot be watched.
-    Watch,
+    /// It is not known whether who says to lead does.
+    Verify,
+    /// The pods cannot be watched.
+    WatchPods,
+    /// The Deployment cannot be watched, or is gone.
+    WatchDeployment,
     /// The Deployment cannot be read, stamped or scaled.
     Scale,
-    /// The checkpoint cannot be read or written.
+    /// The past of the fleet is not known: its checkpoint cannot be read, or was lost.
     History,
+    /// The checkpoint cannot be written.
+    Checkpoint,
     /// The policy is missing or refused.
     Policy,
 }
@@ -43,15 +51,27 @@ struct Known {
 // === impl Fault ===
 
 impl Fault {
+    /// Those that only a leader can have: they end with its reign.
+    pub(super) const OF_A_REIGN: [Self; 5] = [
+        Self::WatchPods,
+        Self::WatchDeployment,
+        Self::Scale,
+        Self::History,
+        Self::Checkpoint,
+    ];
+
     /// A stable word for metrics and JSON.
     const fn label(self) -> &'static str {
         match self {
             Self::Cluster => "cluster",
             Self::Target => "target",
             Self::Lease => "lease",
-            Self::Watch => "watch",
+            Self::Verify => "verify",
+            Self::WatchPods => "watch_pods",
+            Self::WatchDeployment => "watch_deployment",
             Self::Scale => "scale",
             Self::History => "history",
+            Self::Checkpoint => "checkpoint",
             Self::Policy => "policy",
         }
     }
@@ -91,6 +111,20 @@ impl Faults {
         {
             tracing::info!(fault = fault.label(), "over");
         }
+    }
+
+    /// All of these are over.
+    pub(super) fn clear_all(&self, faults: &[Fault]) {
+        for fault in faults {
+            self.clear(*fault);
+        }
+    }
+
+    /// The text of a fault, while it lasts.
+    pub(super) fn text(&self, fault: Fault) -> Option<String> {
+        let known = self.known.lock().unwrap_or_else(PoisonError::into_inner);
+        let (_since, text) = known.get(&fault)?.now.as_ref()?;
+        Some(text.clone())
     }
 
     /// All that is wrong now, worst first.

@@ -54,6 +54,7 @@ impl Verify for LeaseVerifier {
         };
         // A leader knows itself without asking.
         if let Some(claim) = candidacy.leadership().borrow().claim() {
+            self.shared.faults.clear(Fault::Verify);
             let is_me = claim.holder == hello.holder && claim.token.reveal() == hello.token;
             return if is_me {
                 Verdict::Genuine
@@ -66,12 +67,16 @@ impl Verify for LeaseVerifier {
             JITTER.mul_f64(rng.random())
         };
         self.shared.clock.sleep(wait).await;
-        match candidacy.verify(&hello.holder, &hello.token).await {
+        let verified = candidacy.verify(&hello.holder, &hello.token).await;
+        if verified.is_ok() {
+            self.shared.faults.clear(Fault::Verify);
+        }
+        match verified {
             Ok(true) => Verdict::Genuine,
             Ok(false) => Verdict::Impostor,
             Err(fault) => {
                 let text = crate::causes::chain(&fault);
-                self.shared.faults.raise(Fault::Lease, text);
+                self.shared.faults.raise(Fault::Verify, text);
                 Verdict::Unavailable
             }
         }

@@ -122,7 +122,8 @@ impl Participant {
         if let Some(named) = self.connector.target() {
             return Ok(named.to_owned());
         }
-        let policy = self.shared.policy().borrow().clone();
+        // A process that did not wait for the file would take part for the pod's owner, whatever the file says.
+        let policy = self.shared.first_policy().await;
         if let Some(named) = policy.and_then(|policy| policy.target.clone()) {
             return Ok(named.name);
         }

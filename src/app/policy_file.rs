@@ -56,10 +56,11 @@ pub(super) async fn read(path: &Path) -> Result<(String, Policy), PolicyFileErro
     }
 }
 
-/// Follows the file for as long as the sidecar lives.
+/// Follows the file for as long as the sidecar lives. `sought`: it was looked at once.
 pub(super) async fn follow(
     path: PathBuf,
     policy: watch::Sender<Option<Arc<Policy>>>,
+    sought: watch::Sender<bool>,
     faults: Faults,
     clock: Clock,
 ) {
@@ -84,6 +85,69 @@ pub(super) async fn follow(
                 faults.raise(Fault::Policy, text);
             }
         }
+        sought.send_replace(true);
         clock.sleep(LOOK).await;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::clock::Timestamp;
+
+    /// Waits for what a look at the file must bring about.
+    async fn until(clock: &Clock, reached: impl Fn() -> bool) {
+        let start = clock.instant();
+        while !reached() {
+            assert!(clock.instant().since(start) < 100 * LOOK, "not seen");
+            clock.sleep(LOOK / 50).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_policy_that_breaks_while_running_leaves_the_last_good_one_and_says_so() {
+        let path = std::env::temp_dir().join(format!("sidescale-{}.yaml", std::process::id()));
+        let clock = Clock::scaled(Timestamp::default(), 100.0);
+        let faults = Faults::new(clock.clone());
+        let (policy, sought) = (watch::Sender::new(None), watch::Sender::new(false));
+        let write = |text: &str| std::fs::write(&path, text).expect("a folder for such files");
+        let text = || faults.text(Fault::Policy).unwrap_or_default();
+        let most = || {
+            policy
+                .borrow()
+                .as_deref()
+                .map(|policy: &Policy| policy.max_replicas)
+        };
+        std::fs::remove_file(&path).ok();
+        let follow = follow(
+            path.clone(),
+            policy.clone(),
+            sought.clone(),
+            faults.clone(),
+            clock.clone(),
+        );
+        let story = async {
+            until(&clock, || *sought.borrow()).await;
+            assert!(text().contains("cannot be read"), "{}", text());
+            assert_eq!(most(), None);
+            write("maxReplicas: 3\n");
+            until(&clock, || most() == Some(3)).await;
+            until(&clock, || text().is_empty()).await;
+            write("maxReplicas: many\n");
+            until(&clock, || text().contains("the last good policy stays")).await;
+            assert!(
+                text().contains("maxReplicas") && text().contains("many"),
+                "{}",
+                text()
+            );
+            assert_eq!(most(), Some(3));
+            write("maxReplicas: 4\n");
+            until(&clock, || most() == Some(4) && text().is_empty()).await;
+        };
+        tokio::select! {
+            () = follow => unreachable!("it follows for ever"),
+            () = story => {}
+        }
+        std::fs::remove_file(&path).ok();
     }
 }

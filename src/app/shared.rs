@@ -41,6 +41,8 @@ pub(super) struct Shared {
     pub(super) gpu: watch::Receiver<Option<gpu::Sample>>,
     meter: Mutex<Meter>,
     policy: watch::Sender<Option<Arc<Policy>>>,
+    /// The policy file was looked at, whatever came of it.
+    policy_sought: watch::Sender<bool>,
     candidacy: watch::Sender<Option<Candidacy>>,
     /// `Some` while this process leads.
     board: Mutex<Option<Board>>,
@@ -88,6 +90,7 @@ impl Shared {
             gpu,
             meter: Mutex::new(meter),
             policy: watch::Sender::new(None),
+            policy_sought: watch::Sender::new(false),
             candidacy: watch::Sender::new(None),
             board: Mutex::default(),
             leader: Mutex::default(),
@@ -147,6 +150,18 @@ impl Shared {
 
     pub(super) fn policy_sender(&self) -> watch::Sender<Option<Arc<Policy>>> {
         self.policy.clone()
+    }
+
+    pub(super) fn policy_sought_sender(&self) -> watch::Sender<bool> {
+        self.policy_sought.clone()
+    }
+
+    /// The policy, once the file was looked at; `None`: it is missing or refused.
+    pub(super) async fn first_policy(&self) -> Option<Arc<Policy>> {
+        let mut sought = self.policy_sought.subscribe();
+        // The sender lives in `self`.
+        drop(sought.wait_for(|sought| *sought).await);
+        self.policy.borrow().clone()
     }
 
     pub(super) fn candidacy(&self) -> watch::Receiver<Option<Candidacy>> {

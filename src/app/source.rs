@@ -49,6 +49,19 @@ impl PodSource {
         }
     }
 
+    /// With what is this process's own to say.
+    fn about(&self, overview: Overview) -> Overview {
+        let shared = &self.shared;
+        Overview {
+            speed: shared.clock.speed(),
+            version: env!("CARGO_PKG_VERSION"),
+            workload: shared.workload().get().cloned().unwrap_or_default(),
+            leader_changes: shared.leader().changes,
+            conditions: shared.faults.conditions(),
+            ..overview
+        }
+    }
+
     fn requests(&self) -> Requests {
         let read = self.shared.accounts.read(self.shared.clock.instant());
         Requests {
@@ -86,15 +99,31 @@ impl Source for PodSource {
 
     fn overview(&self) -> Option<Overview> {
         let shared = &self.shared;
-        let overview = shared.board().as_ref()?.overview()?;
+        let led = shared.board().as_ref()?.overview()?;
         Some(Overview {
-            speed: shared.clock.speed(),
-            version: env!("CARGO_PKG_VERSION"),
-            workload: shared.workload().get().cloned().unwrap_or_default(),
             leader: Some(shared.config.pod.name.clone()),
-            leader_changes: shared.leader().changes,
-            conditions: shared.faults.conditions(),
-            ..overview
+            ..self.about(led)
+        })
+    }
+
+    fn standing(&self) -> Overview {
+        let shared = &self.shared;
+        let candidacy = shared.candidacy().borrow().clone();
+        let holder = candidacy.and_then(|candidacy| {
+            let holder = candidacy.leadership().borrow().holder()?.to_owned();
+            Some(holder)
+        });
+        // A lock taken in the call's arguments would be held while the call takes it again.
+        let term = shared.leader().term;
+        self.about(Overview {
+            now: shared.clock.now().timestamp,
+            term,
+            // An identity is the pod's name and its process.
+            leader: holder.map(|holder| match holder.rsplit_once('_') {
+                Some((pod, _process)) => pod.to_owned(),
+                None => holder,
+            }),
+            ..Overview::default()
         })
     }
 

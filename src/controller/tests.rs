@@ -100,6 +100,48 @@ fn the_half_hour_begins_anew_when_a_member_is_not_heard() {
 }
 
 #[test]
+fn a_past_that_was_lost_is_still_awaited_by_the_next_leader_who_counts_on() {
+    let idle = second(10, 0.5);
+    let mut first = Controller::new(None, &policy());
+    drop(live(&mut first, 0, 1_001, &idle));
+    let later = Now::at(NOON, Duration::from_secs(1_001)).instant;
+    let seen = first.awaits(later).expect("half an hour is not over");
+    assert_eq!(seen, Duration::from_secs(1_001));
+    // What it saved is read as a history, and yet it is not the fleet's.
+    let mut next = Controller::new(Some(first.history().clone()), &policy());
+    next.go_on_awaiting(seen);
+    // Not yet all members are heard: what was seen before counts all the same.
+    let mut silent = second(10, 0.5);
+    silent.pods[3].member = Member::Unknown;
+    drop(live(&mut next, 1_001, 5, &silent));
+    let turn = live(&mut next, 1_006, 700, &idle);
+    assert_eq!(turn.plan.desired, 10, "{:?}", turn.plan.reasons);
+    let turn = live(&mut next, 1_706, 900, &idle);
+    let now = Now::at(NOON, Duration::from_secs(2_606)).instant;
+    assert_eq!(next.awaits(now), None);
+    assert!(turn.plan.desired < 10, "{:?}", turn.plan.reasons);
+}
+
+#[test]
+fn a_past_that_comes_late_is_joined_and_no_longer_awaited() {
+    let idle = second(10, 0.5);
+    let mut former = Controller::new(Some(History::new(Duration::from_secs(86_400))), &policy());
+    drop(live(&mut former, 0, 120, &idle));
+    let mut controller = Controller::new(None, &policy());
+    drop(live(&mut controller, 180, 60, &idle));
+    let begun = NOON + Duration::from_secs(180);
+    let now = Now::at(NOON, Duration::from_secs(240));
+    assert!(controller.awaits(now.instant).is_some());
+    controller.bring_back(former.history(), begun);
+    assert_eq!(controller.awaits(now.instant), None);
+    let known = controller.history().minutes(NOON..now.timestamp);
+    let seen = known.filter(|(_start, bucket)| bucket.is_some()).count();
+    assert!(seen >= 3, "two minutes before and one since, not {seen}");
+    let turn = live(&mut controller, 240, 900, &idle);
+    assert!(turn.plan.desired < 10, "{:?}", turn.plan.reasons);
+}
+
+#[test]
 fn the_lead_time_is_assumed_until_a_start_was_seen() {
     let mut controller =
         Controller::new(Some(History::new(Duration::from_secs(86_400))), &policy());

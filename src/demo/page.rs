@@ -102,6 +102,10 @@ impl Source for DemoSource {
         })
     }
 
+    fn standing(&self) -> Overview {
+        self.overview().unwrap_or_default()
+    }
+
     fn decisions(&self) -> Option<Vec<Decision>> {
         let kept = self
             .decisions

@@ -37,12 +37,21 @@ pub enum Event {
 /// A watch that failed.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Lost {
-    /// What was watched: `pods` or `deployments`.
-    pub what: &'static str,
+    /// What was watched.
+    pub what: Watched,
     /// Whether the API server refused it: retrying will not help, a missing rule must be granted.
     pub is_forbidden: bool,
     /// What went wrong, in the API server's or the client's words.
     pub text: String,
+}
+
+/// What can be watched.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Watched {
+    /// The pods of the Deployment.
+    Pods,
+    /// The Deployment itself.
+    Deployments,
 }
 
 /// The Deployment names no pods that could be watched.
@@ -54,6 +63,29 @@ pub enum SelectorError {
     /// An operator that this client does not know.
     #[error("the deployment's `spec.selector` cannot be read")]
     Unreadable(#[source] kube::core::ParseExpressionError),
+}
+
+impl Lost {
+    /// What went wrong with the watch for the Deployment `name`, and where a right is missing the rule that grants it.
+    pub fn explained(&self, name: &str) -> String {
+        let text = &self.text;
+        if !self.is_forbidden {
+            return text.clone();
+        }
+        let (group, resource, names) = match self.what {
+            // Watched by label, so no names can limit it.
+            Watched::Pods => ("", "pods", String::new()),
+            Watched::Deployments => (
+                "apps",
+                "deployments",
+                format!("  resourceNames: [\"{name}\"]\n"),
+            ),
+        };
+        format!(
+            "{text}; the Role of this service account needs:\n- apiGroups: [\"{group}\"]\n  resources: \
+             [\"{resource}\"]\n{names}  verbs: [\"get\", \"list\", \"watch\"]"
+        )
+    }
 }
 
 /// The label selector of a Deployment's pods, as the API server takes it.
@@ -103,7 +135,7 @@ async fn watch_pods(pods: Api<Pod>, selector: &str, events: &mpsc::Sender<Event>
             Ok(watcher::Event::InitDone) => Event::Pods(std::mem::take(&mut listing)),
             Ok(watcher::Event::Apply(pod)) => Event::PodApplied(Box::new(slim(pod))),
             Ok(watcher::Event::Delete(pod)) => Event::PodDeleted(Box::new(slim(pod))),
-            Err(error) => Event::Lost(lost("pods", &error)),
+            Err(error) => Event::Lost(lost(Watched::Pods, &error)),
         };
         if events.send(event).await.is_err() {
             return;
@@ -128,7 +160,7 @@ async fn watch_deployment(deployments: Api<Deployment>, name: &str, events: &mps
             }
             Ok(watcher::Event::InitDone) if is_there => continue,
             Ok(watcher::Event::InitDone | watcher::Event::Delete(_)) => Event::DeploymentDeleted,
-            Err(error) => Event::Lost(lost("deployments", &error)),
+            Err(error) => Event::Lost(lost(Watched::Deployments, &error)),
         };
         if events.send(event).await.is_err() {
             return;
@@ -144,7 +176,7 @@ fn slim(mut pod: Pod) -> Pod {
     pod
 }
 
-fn lost(what: &'static str, error: &watcher::Error) -> Lost {
+fn lost(what: Watched, error: &watcher::Error) -> Lost {
     let status = match error {
         watcher::Error::InitialListFailed(kube::Error::Api(status))
         | watcher::Error::WatchStartFailed(kube::Error::Api(status))

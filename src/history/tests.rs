@@ -368,6 +368,28 @@ fn two_weeks_take_some_tens_of_kib_and_come_back() {
 }
 
 #[test]
+fn a_checkpoint_says_to_which_second_it_was_seen() {
+    let back = |history: &History| decode(&encode(history, &Sections::new())).expect("ours").0;
+    for newest in [59, 60, 61, 95] {
+        let mut history = back(&recorded(1..=newest, 5.0));
+        assert_eq!(history.newest(), Some(at(newest)));
+        // What a member saw after that is asked for, and counts.
+        let past = Past {
+            start_millis: at(0).as_millis(),
+            step_seconds: 10,
+            slots: vec![second(2.0, 5.0).scaled(10.0); 20],
+        };
+        history.merge_past(&past, at(newest)..at(200));
+        let seen = history
+            .tens(at(0)..at(200))
+            .filter(|(_, bucket)| bucket.is_some());
+        let whole = 20 - (newest + 9) / 10;
+        assert_eq!(i64::try_from(seen.count()), Ok(whole), "{newest}");
+    }
+    assert_eq!(back(&History::new(LONGEST)).newest(), None);
+}
+
+#[test]
 fn what_is_wrong_with_a_checkpoint_is_said() {
     let good = encode(&recorded(1..=600, 5.0), &Sections::new());
     let says = |bytes: &[u8], words: &str| {

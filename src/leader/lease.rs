@@ -14,7 +14,7 @@ use super::{LeaseFault, Record};
 use crate::api::{Fault, Kind, Object, post_params, rule};
 use crate::clock::{Clock, Timestamp};
 
-/// On the Lease and on the Deployment: the leader's term.
+/// On the Lease and the Deployment: the leader's term. On the ConfigMap of the history: the term it was saved in.
 pub const ANNOTATION_TERM: &str = "sidescale.dev/term";
 
 /// On the Lease: SHA-256 (hex) of the reign's token.

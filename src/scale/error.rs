@@ -58,6 +58,18 @@ impl ScaleError {
         )
     }
 
+    /// Whether the Deployment does not carry this leader's term: it was made anew, or somebody removed the annotation.
+    /// Stamp again.
+    pub fn is_unstamped(&self) -> bool {
+        matches!(
+            self,
+            Self::Refused {
+                source: Refusal::Unstamped { .. },
+                ..
+            }
+        )
+    }
+
     /// Whether the account lacks a right.
     pub fn is_forbidden(&self) -> bool {
         matches!(self, Self::Api(fault) if fault.is_forbidden())

@@ -70,8 +70,11 @@ pub fn next_term(
             return Ok(None);
         }
     }
+    // Within a reign the number never falls: members take a lower one for a deposed leader's.
+    let held = mine.filter(|term| term.token == claim.token);
+    let least = held.map_or(0, |term| term.number);
     Ok(Some(Term {
-        number: claim.after_term.max(view.stamp) + 1,
+        number: least.max(claim.after_term.max(view.stamp) + 1),
         uid: view.uid.clone(),
         token: claim.token.clone(),
     }))

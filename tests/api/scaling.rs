@@ -258,14 +258,38 @@ async fn a_higher_stamp_deposes_and_a_lost_one_has_to_be_written_again() {
     });
     assert!(stamp.is_err_and(|error| error.is_deposed()));
     let lost = DeploymentView { stamp: 0, ..view };
-    assert!(
-        setting
-            .scaler
-            .set_replicas(&lost, 7)
-            .await
-            .is_err_and(|error| !error.is_deposed())
-    );
+    let refused = setting.scaler.set_replicas(&lost, 7).await;
+    assert!(refused.is_err_and(|error| error.is_unstamped() && !error.is_deposed()));
     assert!(setting.server.is_quiet());
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_lost_stamp_is_written_again_and_never_below_what_this_reign_has_shown() {
+    let mut setting = leader();
+    // A former leader's stamp is above what the Lease tells of.
+    let (stamp, ()) = tokio::join!(setting.scaler.stamp(), async {
+        let found = deployment(41, 3, Some("8"));
+        setting.server.expect(GET).await.answer(&found);
+        let stamped = deployment(42, 3, Some("9"));
+        setting.server.expect(STAMP).await.answer(&stamped);
+    });
+    assert_eq!(stamp.expect("nothing is in the way").term, 9);
+    // The annotation was removed, and then the whole Deployment was made anew.
+    let mut anew = deployment(7, 1, None);
+    anew["metadata"]["uid"] = json!("e");
+    for found in [deployment(43, 3, None), anew] {
+        let (stamp, ()) = tokio::join!(setting.scaler.stamp(), async {
+            setting.server.expect(GET).await.answer(&found);
+            let asked = setting.server.expect(STAMP).await;
+            let metadata = &asked.body["metadata"];
+            assert_eq!(metadata["uid"], found["metadata"]["uid"]);
+            assert_eq!(metadata["annotations"]["sidescale.dev/term"], "9");
+            let mut stamped = found.clone();
+            stamped["metadata"]["annotations"] = metadata["annotations"].clone();
+            asked.answer(&stamped);
+        });
+        assert_eq!(stamp.expect("the claim is valid").term, 9);
+    }
 }
 
 #[tokio::test(start_paused = true)]

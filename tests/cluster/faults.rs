@@ -12,13 +12,15 @@ use crate::fleet::{Fleet, SERVICE_TIME, policy};
 use crate::front::Seen;
 use crate::model_server::{ANSWER, ModelServer};
 use crate::node::addresses;
-use crate::sidecar::{LEASE_DURATION, Pod, Sidecar, Surroundings, TRAFFIC};
+use crate::sidecar::{self, ADMIN, LEASE_DURATION, Pod, Sidecar, Surroundings, TRAFFIC};
 use crate::wait::{eventually, throughout};
-use crate::workload::{Right, idle_pod};
+use crate::workload::{Right, SOON, idle_pod};
 
 crate::each_flavour![
     without_the_right_to_the_lease_the_rule_is_printed_and_requests_flow,
     without_the_right_to_scale_the_rule_is_printed_and_requests_flow,
+    without_the_right_to_stamp_the_fleet_is_shown_and_the_rule_is_printed,
+    without_the_right_to_the_pods_the_rule_is_printed_and_requests_flow,
     without_a_policy_requests_flow_and_nothing_scales,
     without_a_cluster_both_places_are_named_and_requests_flow,
 ];
@@ -29,6 +31,10 @@ async fn without_the_right_to_the_lease_the_rule_is_printed_and_requests_flow(cl
     fleet.has_ready(2).await;
     let words = ["coordination.k8s.io", "leases", "sidescale-bert", "update"];
     say(cluster, &fleet, &words).await;
+    for pod in cluster.pods().await {
+        let ip = fleet.sidecar(&pod.name_any(), |sidecar| sidecar.ip);
+        shows(ip, "lease", &words).await;
+    }
     flows_without_scaling(cluster, &fleet).await;
 }
 
@@ -45,8 +51,42 @@ async fn without_the_right_to_scale_the_rule_is_printed_and_requests_flow(cluste
         async || fleet.sidecar(&leader.pod, |sidecar| sidecar.has_said(&words)),
     )
     .await;
+    shows(leader.ip, "scale", &words).await;
+    tells(cluster, "ScaleForbidden").await;
     assert_eq!(load.failed(), 0);
     assert_eq!(cluster.replicas().await, 2);
+}
+
+/// It leads, measures and shows, and cannot write: whoever looks at any pod sees the fleet and what is missing.
+async fn without_the_right_to_stamp_the_fleet_is_shown_and_the_rule_is_printed(cluster: &Cluster) {
+    let rights = all_but(Right::Stamp);
+    let fleet = Fleet::start_with(cluster, 2, &policy(2, 8), &rights).await;
+    fleet.has_ready(2).await;
+    let words = ["deployments/status", "apps", "patch"];
+    tells(cluster, "StampForbidden").await;
+    for pod in cluster.pods().await {
+        let ip = fleet.sidecar(&pod.name_any(), |sidecar| sidecar.ip);
+        is_wrong(ip, "scale", &words).await;
+        eventually("it shows the fleet", SOON, async || {
+            let plan = sidecar::api(ip, "plan").await?;
+            let is_shown = plan["replicas"]["ready"] == 2;
+            is_shown.then_some(()).ok_or(plan.to_string())
+        })
+        .await;
+    }
+    flows_without_scaling(cluster, &fleet).await;
+}
+
+async fn without_the_right_to_the_pods_the_rule_is_printed_and_requests_flow(cluster: &Cluster) {
+    let rights = all_but(Right::Pods);
+    let fleet = Fleet::start_with(cluster, 2, &policy(2, 8), &rights).await;
+    fleet.has_ready(2).await;
+    let leader = fleet.leader().await;
+    // The Deployment's own watch works, and does not clear what the pods' suffers from.
+    let words = ["\"pods\"", "apiGroups", "list", "watch"];
+    shows(leader.ip, "watch_pods", &words).await;
+    flows_without_scaling(cluster, &fleet).await;
+    shows(leader.ip, "watch_pods", &words).await;
 }
 
 async fn without_a_policy_requests_flow_and_nothing_scales(cluster: &Cluster) {
@@ -58,6 +98,8 @@ async fn without_a_policy_requests_flow_and_nothing_scales(cluster: &Cluster) {
     };
     let lone = lone(cluster, &around).await;
     says(&lone.sidecar, &["lone.policy.yaml"]).await;
+    shows(lone.sidecar.ip, "policy", &["lone.policy.yaml", "mount it"]).await;
+    tells(cluster, "PolicyRefused").await;
     is_served(lone.sidecar.ip).await;
     throughout("nothing scales", LEASE_DURATION * 2, async || {
         let writes = cluster.front().seen();
@@ -80,6 +122,7 @@ async fn without_a_cluster_both_places_are_named_and_requests_flow(cluster: &Clu
         "/var/run/secrets/kubernetes.io/serviceaccount",
     ];
     says(&lone.sidecar, &places).await;
+    shows(lone.sidecar.ip, "cluster", &places).await;
     is_served(lone.sidecar.ip).await;
     assert_eq!(cluster.front().seen(), [], "there is nothing it could ask");
 }
@@ -139,6 +182,50 @@ async fn says(sidecar: &Sidecar, words: &[&str]) {
         Duration::from_secs(30),
         async || sidecar.has_said(words),
     )
+    .await;
+}
+
+/// Waits until the plan of the sidecar at `ip` says that this is wrong, in all of `words`.
+async fn is_wrong(ip: Ipv4Addr, kind: &str, words: &[&str]) {
+    let what = format!("the plan at {ip} says {kind}: {words:?}");
+    eventually(&what, SOON, async || {
+        let plan = sidecar::api(ip, "plan").await?;
+        let conditions = plan["conditions"].as_array().into_iter().flatten();
+        let texts = conditions
+            .filter(|condition| condition["kind"] == kind)
+            .filter_map(|condition| condition["text"].as_str());
+        if texts
+            .into_iter()
+            .any(|text| words.iter().all(|word| text.contains(word)))
+        {
+            return Ok(());
+        }
+        Err(plan["conditions"].to_string())
+    })
+    .await;
+}
+
+/// The same, and its metric.
+async fn shows(ip: Ipv4Addr, kind: &str, words: &[&str]) {
+    is_wrong(ip, kind, words).await;
+    let limit = Duration::from_secs(5);
+    let answer = client::get((ip, ADMIN).into(), "/metrics", limit).await;
+    let (_status, metrics) = answer.expect("the sidecar answers");
+    let metrics = String::from_utf8_lossy(&metrics).into_owned();
+    let line = format!("sidescale_fault{{kind=\"{kind}\"}} 1");
+    assert!(metrics.contains(&line), "{line} is not in\n{metrics}");
+}
+
+/// Waits until an Event of this reason was written.
+async fn tells(cluster: &Cluster, reason: &str) {
+    eventually(&format!("an Event says {reason}"), SOON, async || {
+        let seen = cluster.front().seen();
+        let mut events = seen.iter().filter(|seen| seen.writes_event());
+        let told = events.any(|seen| {
+            seen.body.contains(reason) && seen.status.is_some_and(|status| status.is_success())
+        });
+        told.then_some(()).ok_or("none does".to_owned())
+    })
     .await;
 }
 

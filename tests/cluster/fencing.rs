@@ -5,18 +5,20 @@ use std::time::Duration;
 use k8s_openapi::api::apps::v1::Deployment;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
+use serde_json::json;
 
 use crate::cluster::Cluster;
 use crate::fleet::{Fleet, policy};
 use crate::front::Seen;
 use crate::real_rules::{on_fresh, scale_patch, stamp};
 use crate::wait::eventually;
-use crate::workload::{Right, TARGET, idle_pod};
+use crate::workload::{Right, SOON, TARGET, TERM, idle_pod};
 
 crate::each_flavour![
     a_patch_that_was_held_back_past_a_stamp_is_refused,
     a_patch_that_was_held_back_without_a_stamp_is_applied,
     a_deposed_leaders_patch_that_comes_late_is_refused,
+    a_leader_whose_stamp_was_removed_stamps_again_and_scales,
 ];
 
 async fn a_patch_that_was_held_back_past_a_stamp_is_refused(cluster: &Cluster) {
@@ -93,5 +95,29 @@ async fn a_deposed_leaders_patch_that_comes_late_is_refused(cluster: &Cluster) {
         },
     )
     .await;
+    assert_eq!(load.failed(), 0);
+}
+
+/// As `kubectl replace` of a manifest without the annotation does it.
+async fn a_leader_whose_stamp_was_removed_stamps_again_and_scales(cluster: &Cluster) {
+    let fleet = Fleet::start(cluster, 2, &policy(2, 8)).await;
+    let leader = fleet.leader().await;
+    let bare = Patch::Merge(json!({ "metadata": { "annotations": { TERM: null } } }));
+    let deployments: Api<Deployment> = cluster.api();
+    let params = PatchParams::default();
+    let patched = deployments.patch(TARGET, &params, &bare).await;
+    patched.expect("a person may do this");
+    let removed = cluster.clock().instant();
+    let load = fleet.load(80);
+    eventually("it scales all the same", SOON, async || {
+        let writes = fleet.writes(|seen| seen.at >= removed && seen.writes_scale());
+        (!writes.is_empty())
+            .then_some(())
+            .ok_or("no write".to_owned())
+    })
+    .await;
+    let now = fleet.leads().await.expect("it still leads");
+    assert_eq!(now.pod, leader.pod);
+    assert!(now.term >= leader.term, "{now:?} after {leader:?}");
     assert_eq!(load.failed(), 0);
 }

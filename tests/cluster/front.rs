@@ -71,8 +71,10 @@ struct Cuts {
     users: BTreeSet<String>,
 }
 
+type Fits = Box<dyn Fn(&Seen) -> bool + Send + Sync>;
+
 struct Trap {
-    fits: Box<dyn Fn(&Seen) -> bool + Send + Sync>,
+    fits: Fits,
     caught: oneshot::Sender<Held>,
 }
 
@@ -83,6 +85,7 @@ struct Shared {
     clock: Clock,
     log: Mutex<Vec<Seen>>,
     traps: Mutex<Vec<Trap>>,
+    refused: Mutex<Option<Fits>>,
     cuts: watch::Sender<Cuts>,
     tasks: TasksHandle,
 }
@@ -114,6 +117,7 @@ impl Front {
             clock,
             log: Mutex::default(),
             traps: Mutex::default(),
+            refused: Mutex::default(),
             cuts: watch::Sender::default(),
             tasks: tasks.handle(),
         });
@@ -159,6 +163,12 @@ impl Front {
     /// Everybody reaches the API server again.
     pub(crate) fn restore(&self) {
         self.shared.cuts.send_replace(Cuts::default());
+        *lock(&self.shared.refused) = None;
+    }
+
+    /// The API server is too busy for these requests, until [`Self::restore`].
+    pub(crate) fn refuse(&self, fits: impl Fn(&Seen) -> bool + Send + Sync + 'static) {
+        *lock(&self.shared.refused) = Some(Box::new(fits));
     }
 
     /// Keeps back the first request that fits, as a slow network would: until it is released, whatever becomes of its
@@ -184,6 +194,21 @@ impl Seen {
     /// Whether this changes the Deployment in any way.
     pub(crate) fn writes_deployment(&self) -> bool {
         self.method != Method::GET && self.path.contains("/deployments/")
+    }
+
+    /// Whether this writes anything at all: Deployment, Lease, history or Event.
+    pub(crate) fn writes(&self) -> bool {
+        self.method != Method::GET
+    }
+
+    /// Whether this writes the Deployment's history.
+    pub(crate) fn writes_history(&self) -> bool {
+        self.writes() && self.path.contains("/configmaps/")
+    }
+
+    /// Whether this writes an Event.
+    pub(crate) fn writes_event(&self) -> bool {
+        self.writes() && self.path.ends_with("/events")
     }
 
     /// Whether this writes a Lease.
@@ -239,6 +264,10 @@ impl Shared {
         let body = body.to_bytes();
         let seen = self.see(user, &parts, &body);
         let at = self.write_down(seen.clone());
+        if lock(&self.refused).as_ref().is_some_and(|fits| fits(&seen)) {
+            lock(&self.log)[at].status = Some(StatusCode::SERVICE_UNAVAILABLE);
+            return Ok(too_busy());
+        }
         // The client that passes it on sets these for its own connection.
         for header in [HOST, CONNECTION, TRANSFER_ENCODING] {
             parts.headers.remove(header);
@@ -348,6 +377,17 @@ impl Cuts {
     fn of(&self, user: &str) -> bool {
         self.everyone || self.users.contains(user)
     }
+}
+
+/// As an API server says it.
+fn too_busy() -> Response<Body> {
+    let status = serde_json::json!({
+        "kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+        "message": "the server is currently unable to handle the request", "reason": "ServiceUnavailable", "code": 503,
+    });
+    let mut response = Response::new(Body::from(status.to_string().into_bytes()));
+    *response.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
+    response
 }
 
 async fn accept(listener: TcpListener, shared: Arc<Shared>) {

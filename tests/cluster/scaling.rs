@@ -18,6 +18,7 @@ use crate::workload::{SOON, TARGET};
 crate::each_flavour![
     the_deployment_grows_and_shrinks_with_the_load,
     a_paused_deployment_is_planned_for_and_not_written,
+    who_observes_writes_nothing_but_lease_history_and_events,
 ];
 
 crate::each_flavour_alone![the_api_servers_load_does_not_grow_with_the_fleet];
@@ -138,6 +139,36 @@ async fn annotate(cluster: &Cluster, value: Value) {
         .patch(TARGET, &PatchParams::default(), &patch)
         .await;
     patched.expect("a person may annotate");
+}
+
+async fn who_observes_writes_nothing_but_lease_history_and_events(cluster: &Cluster) {
+    let observed = policy(2, 8).replace("mode: auto", "mode: observe");
+    let fleet = Fleet::start(cluster, 2, &observed).await;
+    let load = fleet.load(BURST);
+    eventually("it says what it would do", SOON, async || {
+        let events = fleet.writes(|seen| seen.writes_event() && seen.body.contains("WouldScale"));
+        (!events.is_empty())
+            .then_some(())
+            .ok_or("no Event".to_owned())
+    })
+    .await;
+    eventually("it remembers", SOON, async || {
+        let saved = fleet.writes(Seen::writes_history);
+        (!saved.is_empty())
+            .then_some(())
+            .ok_or("nothing".to_owned())
+    })
+    .await;
+    let others: Vec<Seen> = cluster
+        .front()
+        .seen()
+        .into_iter()
+        .filter(|seen| seen.writes() && !seen.writes_event())
+        .filter(|seen| !seen.writes_lease() && !seen.writes_history())
+        .collect();
+    assert_eq!(others, [], "not even tried");
+    assert_eq!(cluster.replicas().await, 2);
+    assert_eq!(load.failed(), 0);
 }
 
 /// A leader and two standbys talk to the API server; everybody else hears from the leader.

@@ -47,6 +47,16 @@ fn a_port_in_use_is_named_with_its_flag_and_nothing_is_started() {
         &address,
     ];
     refused(&admin, &["--admin", &address, "in use"]);
+    let member = [
+        "run",
+        "--listen",
+        "127.0.0.1:0",
+        "--admin",
+        "127.0.0.1:0",
+        "--member",
+        &address,
+    ];
+    refused(&member, &["--member", &address, "in use"]);
     refused(
         &[
             "demo", "--for", "1s", "--speed", "10000", "--page", &address,

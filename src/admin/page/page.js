@@ -21,20 +21,27 @@ async function ask(what) {
 
 async function poll() {
   try {
-    const [plan, history, forecast, decisions] = await Promise.all(['plan', 'history', 'forecast', 'decisions'].map(ask));
+    const plan = await ask('plan');
+    if (!known(plan.plan)) {
+      // Nobody leads: the pod that was asked says what it knows is wrong, and what was drawn last stays.
+      alive(false, 'no leader answers', plan.conditions);
+      return;
+    }
+    const [history, forecast, decisions] = await Promise.all(['history', 'forecast', 'decisions'].map(ask));
     Object.assign(state, { plan, history, forecast, decisions, receivedAt: performance.now() });
     write();
     alive(true);
   } catch (error) {
     alive(false, error.name === 'Error' ? error.message : 'this pod does not answer');
+  } finally {
+    setTimeout(poll, POLL_MS);
   }
-  setTimeout(poll, POLL_MS);
 }
 
-function alive(is, why) {
+function alive(is, why, wrong = []) {
   byId('live').className = is ? 'dot good' : 'dot bad';
   byId('live').title = is ? 'live' : why;
-  const conditions = is ? state.plan.conditions : [{ text: `Not up to date: ${why}`, remedy: state.plan ? 'What is shown is the last that was known.' : null }];
+  const conditions = is ? state.plan.conditions : [{ text: `Not up to date: ${why}`, remedy: state.plan ? 'What is shown is the last that was known.' : null }, ...wrong];
   fill('conditions', conditions.map((condition) => {
     const line = make('p', condition.text);
     if (condition.remedy) line.append(make('em', condition.remedy));

@@ -41,14 +41,14 @@ impl MadeUp {
             leader_changes: 1,
             mode: "auto",
             acts: true,
-            plan: Plan {
+            plan: Some(Plan {
                 made: now,
                 desired: spec,
                 needed_now: pods(arrivals(secs)),
                 needed_ahead: Some(spec),
                 reasons: reasons(secs),
                 until: None,
-            },
+            }),
             replicas: Replicas {
                 min: 2,
                 max: 40,

@@ -30,6 +30,8 @@ pub(super) struct Begun {
     pub(super) view: DeploymentView,
     /// No leader has ever stamped this Deployment: there is no history that could be missing.
     pub(super) is_first: bool,
+    /// The stamp was refused, in these words: the reign measures and shows, and writes nothing.
+    pub(super) refused: Option<String>,
 }
 
 /// How a write ended.
@@ -40,6 +42,8 @@ pub(super) enum Written {
     Moved(Box<DeploymentView>),
     /// A newer leader has stamped it.
     Deposed,
+    /// Not before somebody grants the right.
+    Forbidden(String),
     /// Not now, for this reason.
     Failed(String),
 }
@@ -74,15 +78,33 @@ impl Writer {
     pub(super) async fn begin(&mut self, acts: bool) -> Result<Begun, ScaleError> {
         let view = self.scaler.read().await?;
         let is_first = view.stamp == 0;
-        let (term, view) = if acts {
-            self.stamp().await?
+        let stamped = if acts {
+            self.stamp().await.map(Some)
         } else {
-            (self.unstamped_term(&view), view)
+            Ok(None)
+        };
+        let refused = match stamped {
+            Ok(Some((term, view))) => {
+                return Ok(Begun {
+                    term,
+                    view,
+                    is_first,
+                    refused: None,
+                });
+            }
+            Ok(None) => None,
+            // Without its stamp it can write nothing. It can measure, and say on page, API and Deployment what is missing.
+            Err(error) if error.is_forbidden() => {
+                self.refused(&view, "StampForbidden", &error);
+                Some(chain(&error))
+            }
+            Err(error) => return Err(error),
         };
         Ok(Begun {
-            term,
+            term: self.unstamped_term(&view),
             view,
             is_first,
+            refused,
         })
     }
 
@@ -98,13 +120,6 @@ impl Writer {
 
     /// Asks for the plan's replicas, of exactly the Deployment it was made for.
     pub(super) async fn scale(&mut self, view: &DeploymentView, turn: &Turn) -> Written {
-        if self.scaler.term().is_none() {
-            // The mode was `observe` when the reign began.
-            return match self.stamp().await {
-                Ok((_term, view)) => Written::Moved(Box::new(view)),
-                Err(error) => failed(&error),
-            };
-        }
         match self.scaler.set_replicas(view, turn.plan.desired).await {
             Ok(Scaled::Changed {
                 from,
@@ -119,16 +134,37 @@ impl Writer {
             Ok(Scaled::Unchanged) => Written::Scaled(view.resource_version.clone()),
             Err(ScaleError::Conflict { .. }) => match self.scaler.read().await {
                 Ok(view) => Written::Moved(Box::new(view)),
-                Err(error) => failed(&error),
+                Err(error) => self.failed(view, &error),
             },
-            Err(error) => {
-                if error.is_forbidden() {
-                    let (reason, note) = ("ScaleForbidden".to_owned(), chain(&error));
-                    self.announce(view, Announcement::Trouble { reason, note });
-                }
-                failed(&error)
-            }
+            // The mode was `observe` when the reign began; or the Deployment was made anew, or lost its annotation. A
+            // stamp above this one's is another leader's, and no reason to stamp again.
+            Err(error) if error.is_unstamped() => match self.stamp().await {
+                Ok((_term, view)) => Written::Moved(Box::new(view)),
+                Err(error) => self.failed(view, &error),
+            },
+            Err(error) => self.failed(view, &error),
         }
+    }
+
+    fn failed(&self, view: &DeploymentView, error: &ScaleError) -> Written {
+        if error.is_deposed() {
+            return Written::Deposed;
+        }
+        if error.is_forbidden() {
+            self.refused(view, "ScaleForbidden", error);
+            return Written::Forbidden(chain(error));
+        }
+        Written::Failed(chain(error))
+    }
+
+    fn refused(&self, view: &DeploymentView, reason: &str, error: &ScaleError) {
+        self.trouble(view, reason, chain(error));
+    }
+
+    /// Tells of something that is wrong; what goes on is not said again for a while.
+    pub(super) fn trouble(&self, view: &DeploymentView, reason: &str, note: String) {
+        let reason = reason.to_owned();
+        self.announce(view, Announcement::Trouble { reason, note });
     }
 
     /// What would have been asked for, in `observe`.
@@ -156,13 +192,6 @@ impl Writer {
             tracing::debug!("an Event was dropped: too many wait to be written");
         }
     }
-}
-
-fn failed(error: &ScaleError) -> Written {
-    if error.is_deposed() {
-        return Written::Deposed;
-    }
-    Written::Failed(chain(error))
 }
 
 /// A plan's reasons as one text.

@@ -15,7 +15,7 @@ use kube::client::Body;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Api, Deployment, EVENTS_BOUND, Event, mpsc, run, selector};
+use super::{Api, Deployment, EVENTS_BOUND, Event, Lost, Watched, mpsc, run, selector};
 use crate::lifecycle::Tasks;
 
 /// What the API server answers next.
@@ -132,7 +132,7 @@ async fn events_of(server: &ApiServer, count: usize) -> (Vec<Event>, Vec<Event>)
     for _event in 0..count {
         match events.recv().await.expect("the watches run") {
             event @ (Event::Deployment(_) | Event::DeploymentDeleted) => of_deployment.push(event),
-            Event::Lost(lost) if lost.what == "deployments" => {
+            Event::Lost(lost) if lost.what == Watched::Deployments => {
                 of_deployment.push(Event::Lost(lost));
             }
             event @ (Event::Pods(_)
@@ -243,6 +243,25 @@ async fn a_refused_right_is_told_apart_from_an_outage() {
         panic!("{pods:?}")
     };
     assert!(lost.is_forbidden && lost.text.contains(words), "{lost:?}");
+    let explained = lost.explained("bert");
+    for rule in [
+        words,
+        "apiGroups: [\"\"]",
+        "[\"pods\"]",
+        "[\"get\", \"list\", \"watch\"]",
+    ] {
+        assert!(explained.contains(rule), "{rule} not in {explained}");
+    }
+    assert!(!explained.contains("resourceNames"), "{explained}");
+    let of_deployment = Lost {
+        what: Watched::Deployments,
+        ..lost.clone()
+    };
+    let explained = of_deployment.explained("bert");
+    assert!(
+        explained.contains("resourceNames: [\"bert\"]"),
+        "{explained}"
+    );
     assert!(matches!(deployments[0], Event::DeploymentDeleted));
 }
 
