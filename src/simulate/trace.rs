@@ -4,9 +4,6 @@
 //! counts are measured. Where inside its bin a request arrives is modelled: the rate runs linearly between the centres of
 //! neighbouring bins, and arrivals are Poisson with that rate. Bins of one second are taken as they are, their requests
 //! spread evenly at random over the second.
-//!
-//! The demo's own trace ([`Trace::servegen`]) is one client of a production LLM service, from ServeGen (Alibaba,
-//! Apache-2.0), in bins of ten minutes; `servegen_m_mid_c15_600s.README.md` beside it has the source and the licence.
 
 mod csv;
 mod draw;
@@ -18,7 +15,7 @@ use std::time::Duration;
 pub use self::csv::TraceError;
 pub use self::draw::Arrivals;
 
-/// The counts of a trace that was observed, at least two bins. Cheap to clone.
+/// The counts of a trace that was observed, at least one bin. Cheap to clone.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Trace {
     /// Width of every bin in seconds, at least 1.
@@ -50,36 +47,33 @@ struct Piece {
 // === impl Trace ===
 
 impl Trace {
-    /// Reads a file with the header `offset_seconds,requests`.
+    /// Reads a file with the header `offset_seconds,requests`; the commonest distance of two lines is the bins' width.
     pub fn load(path: &Path) -> Result<Self, TraceError> {
+        Self::load_with_bin(path, None)
+    }
+
+    /// Reads a file whose bins are known to be that wide, in whole seconds.
+    pub fn load_with_bin(path: &Path, bin: Option<Duration>) -> Result<Self, TraceError> {
         let text = std::fs::read_to_string(path).map_err(|source| TraceError::Read {
             file: path.display().to_string(),
             source,
         })?;
-        Self::parse(&path.display().to_string(), &text)
+        csv::parse(&path.display().to_string(), &text, bin)
     }
 
     /// Reads the text of a trace; `file` is what an error calls it.
     pub fn parse(file: &str, text: &str) -> Result<Self, TraceError> {
-        csv::parse(file, text)
-    }
-
-    /// The demo's trace: fourteen days of one production client, off at night, up to 321 requests a second by day.
-    #[expect(
-        clippy::missing_panics_doc,
-        reason = "a test reads the trace that is built in"
-    )]
-    pub fn servegen() -> Self {
-        csv::parse(
-            "servegen_m_mid_c15_600s.csv",
-            include_str!("servegen_m_mid_c15_600s.csv"),
-        )
-        .expect("the trace that is built in is a good one")
+        csv::parse(file, text, None)
     }
 
     /// Width of a bin.
     pub fn bin(&self) -> Duration {
         Duration::from_secs(self.width_secs)
+    }
+
+    /// The start of the first bin, counted from the trace's zero.
+    pub fn start(&self) -> Duration {
+        Duration::from_secs(self.bins.first().map_or(0, |bin| bin.offset_secs))
     }
 
     /// The end of the last bin, counted from the trace's zero.
