@@ -212,11 +212,13 @@ mod tests {
 
     #[test]
     fn nobody_violates_and_the_warm_up_is_not_scored() {
-        let text: String = (0..600)
+        let lines: Vec<String> = (0..600)
             .map(|second| format!("{second},{}\n", 5 + second / 10 % 7 * 10))
             .collect();
-        let trace =
-            super::super::Trace::parse("t.csv", &format!("offset_seconds,requests\n{text}"));
+        let trace = super::super::Trace::parse(
+            "t.csv",
+            &format!("offset_seconds,requests\n{}", lines.concat()),
+        );
         let mut rng = <rand::rngs::StdRng as rand::SeedableRng>::seed_from_u64(1);
         let timeline = Timeline::draw(&trace.expect("a good trace"), 1.0, &mut rng);
         let settings = Settings {

@@ -59,7 +59,7 @@ proptest! {
     #[test]
     fn the_decisions_of_a_trace_that_was_cut_begin_those_of_the_whole(
         counts in prop::collection::vec(prop::option::weighted(0.97, 0.0..60.0_f64), 150..400),
-        share in 0.3..1.0_f64,
+        percent in 30_usize..100,
     ) {
         let mut counts = counts;
         // A trace begins and ends with what was observed, and bins of one second are told by two that follow each other.
@@ -68,7 +68,7 @@ proptest! {
         }
         let whole = seconds(&counts);
         let mut cut = whole.clone();
-        let end = ((share * counts.len() as f64) as u64).max(60);
+        let end = (counts.len() * percent / 100).max(60) as u64;
         cut.cut(end);
         for name in ["sidescale", "hpa", "kpa"] {
             let decided = played(&whole, name).decisions;
@@ -83,13 +83,14 @@ proptest! {
     fn a_file_that_was_cut_draws_the_same_seconds(
         counts in prop::collection::vec(0_u32..5_000, 4..30),
         seed: u64,
-        share in 0.1..1.0_f64,
+        percent in 10_usize..100,
     ) {
         let text = |bins: usize| -> String {
             let bins = counts.iter().take(bins).enumerate();
-            bins.map(|(bin, count)| format!("{},{count}\n", bin * 60)).collect()
+            let lines = bins.map(|(bin, count)| format!("{},{count}\n", bin * 60));
+            lines.collect::<Vec<_>>().concat()
         };
-        let bins = ((share * counts.len() as f64) as usize).max(2);
+        let bins = (counts.len() * percent / 100).max(2);
         let settings = Settings { seed, ..settings() };
         let whole = draw(&trace(&text(counts.len())), &settings);
         let cut = draw(&trace(&text(bins)), &settings);

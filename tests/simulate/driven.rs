@@ -52,7 +52,7 @@ fn a_world_outside_gets_the_same_decisions_as_the_one_inside() {
         Duration::from_secs(60),
         Duration::from_secs(2),
     );
-    let mut decisions = "offset_seconds,desired\n".to_owned();
+    let mut decisions = vec!["offset_seconds,desired\n".to_owned()];
     let mut last = None;
     for (second, arrivals) in (0..).zip(counts) {
         let now = Instant::from_offset(Duration::from_secs(second));
@@ -70,14 +70,14 @@ fn a_world_outside_gets_the_same_decisions_as_the_one_inside() {
         assert_eq!(offset, second.to_string());
         let desired: u32 = desired.parse().expect("a number of pods");
         if last != Some(desired) {
-            decisions += &format!("{offset},{desired}\n");
+            decisions.push(format!("{offset},{desired}\n"));
         }
         last = Some(desired);
         world.scale(now, desired);
     }
     drop(lines);
     assert!(child.wait().expect("it ends").success());
-    assert_eq!(decisions, place.read("inside.csv"));
+    assert_eq!(decisions.concat(), place.read("inside.csv"));
 }
 
 #[test]

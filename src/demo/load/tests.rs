@@ -5,7 +5,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::clock::Timestamp;
-use crate::demo::arrivals::{Trace, servegen};
+use crate::demo::arrivals::servegen;
 use crate::demo::model::{self, ModelServer};
 
 const PLAIN: &str =
