@@ -2,6 +2,7 @@
 
 mod demo;
 mod run;
+mod simulate;
 
 use std::process::ExitCode;
 
@@ -34,6 +35,10 @@ enum Command {
     Model(demo::Model),
     /// The demo's client: plays a trace against an address
     Load(demo::Load),
+    /// Replays traces in simulated time through the production turn and the baselines
+    Simulate(simulate::Simulate),
+    /// The reasons of one simulated decision
+    Explain(simulate::Explain),
     /// Shows what NVML shows here
     Gpu(run::Gpu),
 }
@@ -67,6 +72,8 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo.start(),
         Command::Model(model) => model.start(),
         Command::Load(load) => load.start(),
+        Command::Simulate(simulate) => simulate.start(),
+        Command::Explain(explain) => explain.start(),
         Command::Gpu(gpu) => gpu.start(),
     });
     match done {
@@ -79,8 +86,11 @@ pub fn main() -> ExitCode {
 fn init(line: &Line) -> Result<(), Failure> {
     // kube and rustls would otherwise have to guess which provider was meant.
     drop(rustls::crypto::ring::default_provider().install_default());
-    // A whole fleet in one process would write over the demo's own lines.
-    let quiet = matches!(line.command, Command::Demo(_));
+    // A whole fleet in one process would write over the command's own lines.
+    let quiet = matches!(
+        line.command,
+        Command::Demo(_) | Command::Simulate(_) | Command::Explain(_)
+    );
     let default = if quiet { "warn" } else { "info" };
     telemetry::init_logs(line.log.as_deref().unwrap_or(default))
         .map_err(|error| Failure::Input(anyhow::Error::new(error).context("--log")))

@@ -31,7 +31,7 @@
 //!  7 scale
 //!  8 config
 //!  9 controller
-//! 10 admin local telemetry
+//! 10 admin local telemetry simulate
 //! 11 app
 //! 12 demo
 //! 13 cli
@@ -41,6 +41,7 @@
 //!
 //! ```pure
 //! units policy history forecast behavior plan baseline controller leader::machine
+//! simulate::clairvoyant simulate::leader simulate::ledger simulate::play simulate::poisson simulate::timeline
 //! ```
 //!
 //! These name no runtime, socket, clock or random source: `now` and a seeded generator are given to them.
@@ -68,5 +69,6 @@ pub mod policy;
 pub mod proxy;
 pub mod report;
 pub mod scale;
+pub mod simulate;
 pub mod telemetry;
 pub mod units;

@@ -59,6 +59,12 @@ impl Hpa {
         }
     }
 
+    /// Somebody patched the bounds.
+    pub fn set_bounds(&mut self, min: u32, max: u32) {
+        self.min = min;
+        self.max = max.max(min);
+    }
+
     /// The tolerance for a metric's ratio.
     pub fn is_tolerated(&self, ratio: f64) -> bool {
         match &self.behavior {

@@ -11,7 +11,7 @@ use tokio::signal::unix::{SignalKind, signal};
 
 use super::{Failure, control_runtime};
 use crate::clock::{Clock, Timestamp};
-use crate::demo::arrivals::Trace;
+use crate::demo::arrivals::{Trace, servegen};
 use crate::demo::{self, load, model};
 use crate::policy;
 use crate::units::parse_duration;
@@ -131,7 +131,7 @@ impl Demo {
                 Some(ref trace) => trace.end().mul_f64(0.75),
                 None => demo::BEGIN,
             }),
-            trace: trace.unwrap_or_else(Trace::servegen),
+            trace: trace.unwrap_or_else(servegen),
             seed: self.seed,
         };
         let summary = demo::run(settings).map_err(|error| match error {
@@ -186,7 +186,7 @@ impl Model {
 impl Load {
     pub(super) fn start(self) -> Result<(), Failure> {
         let trace = self.trace.as_deref().map(read_trace).transpose()?;
-        let trace = trace.unwrap_or_else(Trace::servegen);
+        let trace = trace.unwrap_or_else(servegen);
         let replay = load::Replay {
             target: self.to,
             from: self.from,

@@ -81,7 +81,7 @@ mod tests {
 
     #[test]
     fn the_days_before_come_back_as_the_fleet_would_have_seen_them() {
-        let trace = Trace::servegen();
+        let trace = crate::demo::arrivals::servegen();
         let days = Days {
             zero: Timestamp::from_secs(1_767_571_200),
             end: Duration::from_secs(3 * 86_400),

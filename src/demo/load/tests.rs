@@ -5,7 +5,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::*;
 use crate::clock::Timestamp;
-use crate::demo::arrivals::Trace;
+use crate::demo::arrivals::servegen;
 use crate::demo::model::{self, ModelServer};
 
 const PLAIN: &str =
@@ -306,7 +306,7 @@ async fn a_trace_against_a_model_server_is_served_whole() {
         panic!("{error}");
     });
     assert!(gauge.listens().await);
-    let trace = Trace::servegen();
+    let trace = servegen();
     let from = Duration::from_secs(5_700);
     let factor = 0.6 * capacity / trace.rate(from).expect("observed");
     let expected = trace
@@ -342,7 +342,7 @@ async fn a_trace_against_a_model_server_is_served_whole() {
 async fn a_name_without_an_address_is_said() {
     let replay = |target: &str| Replay {
         target: target.to_owned(),
-        trace: Trace::servegen(),
+        trace: servegen(),
         from: Duration::ZERO,
         to: Duration::ZERO,
         factor: 1.0,

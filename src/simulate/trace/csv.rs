@@ -2,6 +2,7 @@
 
 use std::cmp::Reverse;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 use super::{Bin, Trace};
 
@@ -10,7 +11,7 @@ const HEADER: &str = "offset_seconds,requests";
 /// What is wrong with a trace.
 #[derive(Debug, thiserror::Error)]
 pub enum TraceError {
-    /// The file cannot be read.
+    /// The file cannot be read, or is no text.
     #[error("cannot read the trace `{file}`")]
     Read {
         /// The file.
@@ -33,7 +34,7 @@ pub enum TraceError {
         /// What stands there.
         found: String,
     },
-    /// Fewer than two bins: their width is not known.
+    /// Fewer than two bins, and nobody said how wide they are.
     #[error("{file}: expected at least two bins of `{HEADER}`, found {found}")]
     Short {
         /// The file.
@@ -49,17 +50,14 @@ struct Row {
     bin: Bin,
 }
 
-pub(super) fn parse(file: &str, text: &str) -> Result<Trace, TraceError> {
+/// `bin`: how wide the bins are, where somebody said so.
+pub(super) fn parse(file: &str, text: &str, bin: Option<Duration>) -> Result<Trace, TraceError> {
     let rows = rows(file, text)?;
-    let mut gaps = BTreeMap::<u64, usize>::new();
-    for pair in rows.windows(2) {
-        *gaps.entry(gap(&pair[0], &pair[1])).or_default() += 1;
-    }
-    // The commonest gap, not the smallest: one mistyped offset would turn bins of a minute into bins of a second.
-    let commonest = gaps
-        .iter()
-        .max_by_key(|(gap, count)| (**count, Reverse(**gap)));
-    let Some((&width_secs, _)) = commonest else {
+    let width_secs = bin
+        .map(|bin| bin.as_secs().max(1))
+        .or_else(|| commonest_gap(&rows))
+        .filter(|_width| !rows.is_empty());
+    let Some(width_secs) = width_secs else {
         return Err(TraceError::Short {
             file: file.to_owned(),
             found: rows.len(),
@@ -83,6 +81,17 @@ pub(super) fn parse(file: &str, text: &str) -> Result<Trace, TraceError> {
         width_secs,
         bins: rows.into_iter().map(|row| row.bin).collect(),
     })
+}
+
+/// The commonest, not the smallest: one mistyped offset would turn bins of a minute into bins of a second.
+fn commonest_gap(rows: &[Row]) -> Option<u64> {
+    let mut gaps = BTreeMap::<u64, usize>::new();
+    for pair in rows.windows(2) {
+        *gaps.entry(gap(&pair[0], &pair[1])).or_default() += 1;
+    }
+    gaps.into_iter()
+        .max_by_key(|(gap, count)| (*count, Reverse(*gap)))
+        .map(|(gap, _count)| gap)
 }
 
 fn gap(earlier: &Row, later: &Row) -> u64 {

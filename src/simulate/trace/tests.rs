@@ -26,18 +26,6 @@ fn counted(trace: &Trace, from: u64, to: u64, width: u64, factor: f64, seed: u64
 }
 
 #[test]
-fn the_built_in_trace_is_fourteen_days_with_busy_mornings() {
-    let trace = Trace::servegen();
-    assert_eq!(trace.bin(), secs(600));
-    assert!(trace.end() > secs(13 * 86_400) && trace.end() < secs(15 * 86_400));
-    assert!((trace.peak_rate() - 321.478).abs() < 0.001);
-    // The first bin of work begins at 01:30 of the first day: 87,333 requests in ten minutes.
-    assert_eq!(trace.rate(secs(5_400 + 300)), Some(87_333.0 / 600.0));
-    assert_eq!(trace.rate(secs(1_200)), Some(0.0));
-    assert!(trace.mean_rate() > 30.0 && trace.mean_rate() < 100.0);
-}
-
-#[test]
 fn the_rate_runs_from_centre_to_centre_and_stays_at_the_edge_of_the_unknown() {
     // 180 to 240 was not observed.
     let trace = trace("0,600\n60,1200\n120,0\n240,60\n300,120\n");
@@ -121,11 +109,11 @@ fn bins_of_a_second_are_taken_as_they_are() {
 
 #[test]
 fn a_seed_gives_the_same_arrivals_again() {
-    let trace = Trace::servegen();
+    let trace = trace("0,6000\n600,60000\n1200,6000\n");
     let draw = |seed| {
         let rng = StdRng::seed_from_u64(seed);
         trace
-            .arrivals(secs(6_000), secs(6_060), 0.1, rng)
+            .arrivals(secs(600), secs(660), 0.1, rng)
             .collect::<Vec<_>>()
     };
     assert_eq!(draw(1), draw(1));
@@ -179,6 +167,19 @@ fn a_bad_line_is_named_with_file_line_and_column() {
         let error = Trace::parse("t.csv", text).expect_err(text);
         assert_eq!(error.to_string(), message);
     }
+}
+
+#[test]
+fn a_width_that_was_said_allows_a_single_bin_and_is_held() {
+    let text = "offset_seconds,requests\n120,7\n";
+    let trace = csv::parse("t.csv", text, Some(secs(60))).expect("one bin of a minute");
+    assert_eq!((trace.start(), trace.end()), (secs(120), secs(180)));
+    let text = "offset_seconds,requests\n0,7\n60,7\n";
+    let error = csv::parse("t.csv", text, Some(secs(300))).expect_err("bins overlap");
+    assert_eq!(
+        error.to_string(),
+        "t.csv:3:1: expected an offset a multiple of the bins' 300 s after 0, found `60`"
+    );
 }
 
 #[test]

@@ -1,0 +1,7 @@
+//! `sidescale simulate` and `sidescale explain` from outside: files in, files out, and a world that drives the turn.
+
+mod driven;
+mod explain;
+mod input;
+mod output;
+mod place;
