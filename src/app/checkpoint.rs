@@ -54,6 +54,8 @@ struct Known {
     map: Option<ConfigMap>,
     /// What others keep beside the history: handed through.
     sections: Sections,
+    /// What the next write keeps as `previous`.
+    aside: Option<ByteString>,
     /// The term that was on it when it was read. The reader's may be below it, where Lease and Deployment were made anew.
     term: u64,
 }
@@ -114,8 +116,12 @@ impl Store {
     pub(super) async fn load(&mut self) -> Result<Loaded, String> {
         let map = self.get().await?;
         let (loaded, sections) = self.decode(map.as_ref());
+        let read = map.as_ref().and_then(checkpoint);
         self.known = Some(Known {
             term: term_on(map.as_ref()),
+            aside: read
+                .filter(|_| matches!(loaded, Loaded::Unreadable(_)))
+                .cloned(),
             map,
             sections,
         });
@@ -145,6 +151,7 @@ impl Store {
                 Ok(map) => {
                     if let Some(known) = &mut self.known {
                         known.map = Some(map);
+                        known.aside = None;
                     }
                     return Ok(());
                 }
@@ -162,8 +169,9 @@ impl Store {
     /// The ConfigMap with `bytes` for its checkpoint. One that could not be read moves aside in the same write: there is
     /// no moment at which it stands nowhere.
     fn next(&self, bytes: &[u8]) -> ConfigMap {
-        let known = self.known.as_ref().and_then(|known| known.map.clone());
-        let mut map = known.unwrap_or_else(|| ConfigMap {
+        let known = self.known.as_ref();
+        let map = known.and_then(|known| known.map.clone());
+        let mut map = map.unwrap_or_else(|| ConfigMap {
             metadata: ObjectMeta {
                 name: Some(self.name.clone()),
                 ..ObjectMeta::default()
@@ -171,9 +179,9 @@ impl Store {
             ..ConfigMap::default()
         });
         let data = map.binary_data.get_or_insert_default();
-        let old = data.insert(KEY.to_owned(), ByteString(bytes.to_vec()));
-        if let Some(unreadable) = old.filter(|old| history::decode(&old.0).is_err()) {
-            data.insert(PREVIOUS.to_owned(), unreadable);
+        data.insert(KEY.to_owned(), ByteString(bytes.to_vec()));
+        if let Some(aside) = known.and_then(|known| known.aside.clone()) {
+            data.insert(PREVIOUS.to_owned(), aside);
         }
         let annotations = map.metadata.annotations.get_or_insert_default();
         annotations.insert(ANNOTATION_TERM.to_owned(), self.term.to_string());
@@ -182,7 +190,7 @@ impl Store {
 
     /// Somebody wrote in between: a person, an older leader whose write came late, or the next leader, which then has it.
     async fn look_again(&mut self) -> Result<(), String> {
-        let mut map = self.get().await?;
+        let map = self.get().await?;
         let Some(known) = &mut self.known else {
             return Ok(());
         };
@@ -193,15 +201,11 @@ impl Store {
                 self.name, self.term
             ));
         }
-        let read = known.map.as_ref().and_then(checkpoint).cloned();
-        let found = map.as_ref().and_then(checkpoint).cloned();
+        let read = known.map.as_ref().and_then(checkpoint);
+        let found = map.as_ref().and_then(checkpoint);
         // A backup that a person put back, or what an older leader knew: nobody here has read it.
-        if term != self.term
-            && found != read
-            && let (Some(map), Some(found)) = (&mut map, found)
-        {
-            let data = map.binary_data.get_or_insert_default();
-            data.entry(PREVIOUS.to_owned()).or_insert(found);
+        if term != self.term && found != read && known.aside.is_none() {
+            known.aside = found.cloned();
         }
         known.map = map;
         Ok(())
