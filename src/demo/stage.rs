@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use tokio::net::TcpListener;
 use tokio::runtime::Handle;
 use tokio::sync::{mpsc, oneshot, watch};
 
@@ -83,12 +84,29 @@ struct Playing {
 
 /// Plays the demo on the runtime of the caller, its traffic on `traffic`.
 pub(super) async fn play(settings: Settings, traffic: Handle) -> Result<Summary, Error> {
+    // Before anything starts: a port in use is told at once, not after a fleet has come up.
+    let page = listen(settings.page).await?;
     let mut stage = Stage::set(settings, traffic).await?;
     stage.come_up().await?;
     let mut playing = stage.begin();
-    stage.serve_page(&playing).await?;
+    if let Some(page) = page {
+        stage.serve_page(page, &playing)?;
+    }
     stage.watch_it(&mut playing).await;
     Ok(stage.end(playing).await)
+}
+
+/// The page's listener; `None`: there is no page.
+async fn listen(page: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {
+    let Some(address) = page else {
+        return Ok(None);
+    };
+    let listener = TcpListener::bind(address).await.map_err(|source| {
+        Error::Input(format!(
+            "--page {address} cannot be used: {source} (choose another port, or 0)"
+        ))
+    })?;
+    Ok(Some(listener))
 }
 
 // === impl Stage ===
@@ -244,17 +262,7 @@ impl Stage {
         }
     }
 
-    async fn serve_page(&self, playing: &Playing) -> Result<(), Error> {
-        let Some(address) = self.settings.page else {
-            return Ok(());
-        };
-        let listener = tokio::net::TcpListener::bind(address)
-            .await
-            .map_err(|source| {
-                Error::Input(format!(
-                    "--page {address} cannot be used: {source} (choose another port, or 0)"
-                ))
-            })?;
+    fn serve_page(&self, listener: TcpListener, playing: &Playing) -> Result<(), Error> {
         let address = listener
             .local_addr()
             .map_err(Error::failed("serving the page"))?;
