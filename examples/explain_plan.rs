@@ -32,6 +32,7 @@ fn main() -> Result<(), policy::PolicyError> {
                 gpu_seconds: None,
             }),
             forecast: Some(&forecast(now, ahead)),
+            advice: None,
             lead_time: Duration::from_secs(180),
             history_back: true,
         };

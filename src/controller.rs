@@ -16,8 +16,9 @@ use crate::fleet::Snapshot;
 use crate::forecast::{Forecast, ForecastPoint, Forecaster};
 use crate::history::{Bucket, History};
 use crate::plan::{FAST_WINDOW, Inputs, Plan, Planner, Recent, SLOW_WINDOW, Window, Work};
-use crate::policy::{LeadTime, Metric, Policy};
+use crate::policy::{LeadTime, Metric, Mode, Policy};
 use crate::report::Past;
+use crate::tuning::{Advice, Facts, Tuner};
 
 /// The share of cold starts that a plan expects to be no slower. Half of them would be a coin toss on every burst; the
 /// very slowest one (a node that had to be bought) would keep a pod too many for ever.
@@ -29,6 +30,9 @@ const ASSUMED_LEAD_TIME: Duration = Duration::from_secs(120);
 const LEAD_TIME_MARGIN: Duration = Duration::from_secs(10);
 /// How far the forecast reaches at least: the page has something to show, and `down` something to ask.
 const LEAST_AHEAD: Duration = Duration::from_secs(15 * 60);
+/// A forecast speaks in steps of ten seconds or more, and what a request costs changes with the minutes; made every turn,
+/// the two would be most of the turn's time.
+const RENEWED_EVERY_MILLIS: i64 = 10_000;
 /// A fleet without its history may shrink again after its leader has seen it whole for this long, or three lead times, or
 /// the scale-down window, whichever is longest: a lost `ConfigMap` must not pin a fleet at its maximum.
 const WITHOUT_HISTORY: Duration = Duration::from_secs(30 * 60);
@@ -38,7 +42,13 @@ const WITHOUT_HISTORY: Duration = Duration::from_secs(30 * 60);
 pub struct Controller {
     history: History,
     forecaster: Forecaster,
+    tuner: Tuner,
     planner: Planner,
+    /// The newest forecast, and how far ahead and with which quantile it was asked for.
+    forecast: Option<Forecast>,
+    asked: (Duration, f64),
+    /// What a request costs, and in which slot that was looked up.
+    work: Option<(i64, Work)>,
     shadows: Option<Shadows>,
     memory: Memory,
 }
@@ -138,7 +148,11 @@ impl Controller {
         Self {
             history,
             forecaster: Forecaster::new(),
+            tuner: Tuner::new(),
             planner: Planner::new(),
+            forecast: None,
+            asked: (Duration::ZERO, 0.0),
+            work: None,
             shadows: None,
             memory,
         }
@@ -197,13 +211,9 @@ impl Controller {
         self.forecaster.observe(now, &self.history);
         let down_window = policy.behavior.scale_down.stabilization_window;
         let ahead = LEAST_AHEAD.max(lead_time.time + down_window + LEAD_TIME_MARGIN);
-        let forecast = self
-            .forecaster
-            .forecast(now, ahead, policy.prediction.quantile);
-        let work = self.history.work(now.timestamp).map(|work| Work {
-            service_seconds: work.service_seconds,
-            gpu_seconds: work.gpu_seconds,
-        });
+        let forecast = self.forecast(now, ahead, policy.prediction.quantile);
+        let work = self.work(now.timestamp);
+        let advice = self.advice(now.timestamp, policy, work, lead_time.time);
         let history_back = self.is_back(now.instant, snapshot, policy, lead_time.time);
         let plan = self.planner.plan(&Inputs {
             now,
@@ -212,6 +222,7 @@ impl Controller {
             recent: self.recent(now.timestamp),
             work,
             forecast: forecast.as_ref(),
+            advice,
             lead_time: lead_time.time,
             history_back,
         });
@@ -222,6 +233,49 @@ impl Controller {
             lead_time,
             shadows,
         }
+    }
+
+    /// The forecast, made anew every [`RENEWED_EVERY_MILLIS`].
+    fn forecast(&mut self, now: Now, ahead: Duration, quantile: f64) -> Option<Forecast> {
+        let is_fresh = |forecast: &Forecast| slot_of(forecast.made) == slot_of(now.timestamp);
+        if self.asked != (ahead, quantile) || !self.forecast.as_ref().is_some_and(is_fresh) {
+            self.asked = (ahead, quantile);
+            self.forecast = self.forecaster.forecast(now, ahead, quantile);
+        }
+        self.forecast.clone()
+    }
+
+    /// What a request costs. Known, it is looked up every [`RENEWED_EVERY_MILLIS`]: a day of minutes is sorted for it.
+    fn work(&mut self, now: Timestamp) -> Option<Work> {
+        let slot = slot_of(now);
+        if self.work.is_none_or(|(of, _)| of != slot) {
+            self.work = self.history.work(now).map(|work| {
+                let work = Work {
+                    service_seconds: work.service_seconds,
+                    gpu_seconds: work.gpu_seconds,
+                };
+                (slot, work)
+            });
+        }
+        self.work.map(|(_slot, work)| work)
+    }
+
+    /// What would have cost least so far; `None` without a price, or until it is known what a pod carries.
+    fn advice(
+        &mut self,
+        now: Timestamp,
+        policy: &Policy,
+        work: Option<Work>,
+        cold_start: Duration,
+    ) -> Option<Advice> {
+        let facts = Facts {
+            cost_ratio: policy.prediction.cost_ratio?,
+            pod_rps: pod_rps(policy, work)?,
+            cold_start,
+            bounds: (policy.min_replicas, policy.max_replicas),
+        };
+        self.tuner.observe(now, &self.history, facts);
+        self.tuner.advice(now, policy.mode == Mode::Reactive)
     }
 
     fn lead_time(&self, policy: &Policy) -> Lead {
@@ -294,6 +348,11 @@ impl Controller {
     }
 }
 
+/// Slots of [`RENEWED_EVERY_MILLIS`], aligned to the wall clock: two runs from the same second agree.
+fn slot_of(at: Timestamp) -> i64 {
+    at.as_millis().div_euclid(RENEWED_EVERY_MILLIS)
+}
+
 fn window(seen: &Bucket) -> Window {
     let load = &seen.load;
     let gpu = load.gpu_busy_seconds / load.gpu_observed_seconds;
@@ -305,8 +364,8 @@ fn window(seen: &Bucket) -> Window {
     }
 }
 
-/// What a pod serves a second at most, taken so that the policy's target is the share that HPA and KPA aim at: the three
-/// then want the same of a pod, and differ in when they ask for it. By the metric that allows least.
+/// What a pod carries a second, by the metric that allows least. With a `costRatio` that is the policy's target; else the
+/// target is taken for the share that HPA and KPA aim at: all then want the same of a pod, and differ in when they ask for it.
 fn pod_rps(policy: &Policy, work: Option<Work>) -> Option<f64> {
     let rates = policy.metrics.iter().filter_map(|metric| match metric {
         Metric::RequestRate { per_second } => Some(*per_second),
@@ -318,7 +377,10 @@ fn pod_rps(policy: &Policy, work: Option<Work>) -> Option<f64> {
     rates
         .filter(|rate| rate.is_finite() && *rate > 0.0)
         .min_by(f64::total_cmp)
-        .map(|at_target| at_target / shadows::TARGET)
+        .map(|at_target| match policy.prediction.cost_ratio {
+            Some(_) => at_target,
+            None => at_target / shadows::TARGET,
+        })
 }
 
 #[cfg(test)]

@@ -26,7 +26,7 @@
 //!  2 leader report
 //!  3 fleet
 //!  4 history
-//!  5 forecast behavior
+//!  5 forecast behavior tuning
 //!  6 plan baseline
 //!  7 scale
 //!  8 config
@@ -40,7 +40,7 @@
 //! # What is pure
 //!
 //! ```pure
-//! units policy history forecast behavior plan baseline controller leader::machine
+//! units policy history forecast behavior tuning plan baseline controller leader::machine
 //! simulate::clairvoyant simulate::leader simulate::ledger simulate::play simulate::poisson simulate::timeline
 //! ```
 //!
@@ -71,4 +71,5 @@ pub mod report;
 pub mod scale;
 pub mod simulate;
 pub mod telemetry;
+pub mod tuning;
 pub mod units;

@@ -11,6 +11,8 @@ use crate::clock::{Now, Timestamp};
 use crate::fleet::Snapshot;
 use crate::forecast::Forecast;
 use crate::policy::Policy;
+use crate::tuning::Advice;
+use crate::units::pods;
 
 mod ahead;
 mod memory;
@@ -43,6 +45,8 @@ pub struct Inputs<'a> {
     pub work: Option<Work>,
     /// Demand ahead; `None`: there is none, the plan is reactive.
     pub forecast: Option<&'a Forecast>,
+    /// What the rule asks for that would have cost least; `None`: nothing was learnt yet, the forecast is heard instead.
+    pub advice: Option<Advice>,
     /// From asking for a pod to its first answer, already at a high quantile.
     pub lead_time: Duration,
     /// Whether the history is there that a new leader waits for before it lowers.
@@ -161,14 +165,4 @@ impl Step {
             Self::Paused => "paused",
         }
     }
-}
-
-/// Rounds a need up to whole pods; the dust of a division is not a pod.
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "clamped to the range of u32; NaN becomes 0"
-)]
-fn pods(need: f64) -> u32 {
-    (need - 1e-9).ceil().clamp(0.0, f64::from(u32::MAX)) as u32
 }

@@ -85,6 +85,11 @@ pub enum Metric {
 pub struct Prediction {
     /// The share of time that demand may stay below what is planned for, in (0.5, 1): 0.95 for `quantile: 95`.
     pub quantile: f64,
+    /// What a request that waits too long costs, in multiples of the pod-time that it needs, from 1 to 10,000: the extra
+    /// pod-time that one would pay to keep all requests of a period within the SLO, over what they needed. Given, how far to
+    /// look ahead and how much to keep in hand is learnt by this price, and a metric's target is what a pod can carry;
+    /// `None`: demand is planned for at `quantile`, and a target is the share of a pod to aim at.
+    pub cost_ratio: Option<f64>,
     /// How long a new pod takes until it answers.
     pub lead_time: LeadTime,
     /// How much history is kept and learnt from, between 1 h and 28 d.

@@ -3,6 +3,16 @@
 use std::fmt;
 use std::time::Duration;
 
+/// Rounds a need up to whole pods; the dust of a division is not a pod.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "clamped to the range of u32; NaN becomes 0"
+)]
+pub fn pods(need: f64) -> u32 {
+    (need - 1e-9).ceil().clamp(0.0, f64::from(u32::MAX)) as u32
+}
+
 /// What is wrong with a duration somebody typed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{given}` is not a duration (write a number with s, m, h or d, such as 90s, 5m or 1h30m)")]

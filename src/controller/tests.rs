@@ -15,7 +15,7 @@ const NOON: Timestamp = Timestamp::from_secs(1_767_614_400);
 
 fn policy() -> Policy {
     let mut policy = Policy::with_bounds(1, 20);
-    policy.mode = crate::policy::Mode::Auto;
+    policy.mode = Mode::Auto;
     policy.metrics = vec![Metric::Concurrency { average_value: 4.0 }];
     policy
 }

@@ -6,6 +6,7 @@ use std::time::Duration;
 use crate::behavior::Pace;
 use crate::clock::Instant;
 use crate::fleet::{Member, Pod, PodPhase, Reading, Snapshot};
+use crate::tuning::LONGEST_HOLD;
 
 /// A pod that was ready and is not any more is replaced after this time; a probe that fails once is no lost pod.
 pub(super) const UNREADY_GRACE: Duration = Duration::from_secs(30);
@@ -28,6 +29,8 @@ pub(super) struct Memory {
     unready: BTreeMap<String, Instant>,
     /// Requests in flight on the ready pods at the turns of the last [`HELD`], and at the one before them.
     looks: VecDeque<(Instant, f64)>,
+    /// What was asked for within the last [`LONGEST_HOLD`], falling.
+    asked: VecDeque<(Instant, u32)>,
 }
 
 // === impl Memory ===
@@ -41,6 +44,7 @@ impl Memory {
             lowered: now,
             unready: BTreeMap::new(),
             looks: VecDeque::new(),
+            asked: VecDeque::new(),
         }
     }
 
@@ -61,6 +65,19 @@ impl Memory {
                 self.unready.insert(pod.uid.clone(), now);
             }
         }
+    }
+
+    /// The most that was asked for within the last `hold`, `wanted` now included.
+    pub(super) fn keep(&mut self, now: Instant, wanted: u32, hold: Duration) -> u32 {
+        while self.asked.back().is_some_and(|(_, least)| *least <= wanted) {
+            self.asked.pop_back();
+        }
+        self.asked.push_back((now, wanted));
+        while (self.asked.front()).is_some_and(|(at, _)| now.since(*at) > LONGEST_HOLD) {
+            self.asked.pop_front();
+        }
+        let mut held = self.asked.iter().filter(|(at, _)| now.since(*at) <= hold);
+        held.next().map_or(wanted, |(_, most)| *most)
     }
 
     /// Requests that the ready pods have had in flight throughout the last [`HELD`]; 0 where that is not known.

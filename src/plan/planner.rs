@@ -2,13 +2,14 @@
 
 use std::time::Duration;
 
-use super::ahead::{Ahead, TURN_MARGIN, ahead};
+use super::ahead::{TURN_MARGIN, ahead};
 use super::memory::{Memory, UNREADY_GRACE};
 use super::present::{Present, present};
 use super::{Inputs, Plan, Reason, Step, pods};
 use crate::behavior::is_within_tolerance;
 use crate::clock::{Instant, Now};
-use crate::policy::{Mode, Policy};
+use crate::policy::{Behavior, Mode, Policy};
+use crate::tuning::{Advice, Candidate};
 use crate::units::Shown;
 
 /// With a silent member, one pod may go in this time: long enough that a load which hides behind the silence shows up
@@ -79,6 +80,7 @@ impl Planner {
         let need = draft.need();
         let need = draft.replace_lost(need);
         let bounded = draft.bound(need);
+        let bounded = draft.keep(bounded);
         let paced = draft.pace(need, bounded);
         let known = draft.hold_if_unknown(paced);
         draft.plan.desired = draft.give_back(known);
@@ -98,11 +100,18 @@ impl Draft<'_> {
     fn need(&mut self) -> Need {
         let Present {
             need,
+            steady,
+            waiting,
             is_overrun,
             text,
         } = present(self.inputs, self.memory.held(self.inputs.now.instant));
         self.plan.needed_now = need.map_or(self.current, pods);
         self.say(Step::Now, text);
+        if let Some(advice) = self.inputs.advice {
+            let steady = steady.unwrap_or(0.0);
+            let pods = self.follow(&advice, steady, waiting);
+            return Need { pods, is_overrun };
+        }
         let now = need.unwrap_or_else(|| f64::from(self.current));
         let ahead = self.need_ahead();
         self.plan.needed_ahead = ahead.map(pods);
@@ -127,6 +136,85 @@ impl Draft<'_> {
         }
     }
 
+    /// The steps ahead, trust and mode, where it was learnt which way to decide costs least.
+    fn follow(&mut self, advice: &Advice, steady: f64, waiting: f64) -> f64 {
+        let Candidate {
+            sight,
+            headroom,
+            drain,
+            ..
+        } = advice.candidate;
+        let backlog = waiting / (advice.pod_rps * drain.as_secs_f64());
+        let mut text = format!(
+            "by {}, {:.1} arrivals a second at most while a new pod takes {}; at {:.1} a pod and {headroom:.2} times as much in hand they need {:.1} pods",
+            sight.words(),
+            advice.rate,
+            Shown(whole_secs(self.inputs.lead_time)),
+            advice.pod_rps,
+            advice.need,
+        );
+        if backlog >= 0.05 {
+            let drain = Shown(drain);
+            text +=
+                &format!(", and {backlog:.1} for {waiting:.0} that wait, to be gone in {drain}");
+        }
+        let mode = self.inputs.policy.mode;
+        let (need, cut) = match mode {
+            Mode::Reactive => (advice.need + backlog, String::new()),
+            Mode::Observe | Mode::Auto | Mode::ScaleUpOnly | Mode::Proactive => {
+                self.cut(advice.need + backlog)
+            }
+        };
+        self.say(Step::Ahead, text + &cut);
+        self.plan.needed_ahead = Some(pods(need));
+        self.say(
+            Step::Trust,
+            format!(
+                "of {} ways to decide this one would have cost least of late: {:.1} pod-hours, {:.0} requests late",
+                advice.compared, advice.pod_hours, advice.late
+            ),
+        );
+        let (acting, text) = match mode {
+            Mode::Observe | Mode::Auto | Mode::ScaleUpOnly => {
+                (need.max(steady), "the larger of now and ahead counts")
+            }
+            Mode::Proactive => (need, "what is ahead counts alone"),
+            Mode::Reactive => (
+                need.max(steady),
+                "only ways that look at the present are asked",
+            ),
+        };
+        self.say(Step::Mode, format!("{}: {text}", mode.label()));
+        acting
+    }
+
+    /// What was once asked for is kept for as long as it has paid to keep it, or as the user wrote.
+    fn keep(&mut self, bounded: u32) -> u32 {
+        let Some(hold) = self.learnt_hold() else {
+            return bounded;
+        };
+        let kept = self.memory.keep(self.inputs.now.instant, bounded, hold);
+        let kept = self.clamp(kept);
+        if kept > bounded {
+            let hold = Shown(hold);
+            let text = format!(
+                "{bounded} would do; {kept} were asked for within the last {hold} and stay"
+            );
+            self.say(Step::Down, text);
+        }
+        kept
+    }
+
+    /// For how long a pod is kept, where that was learnt and `behavior` is as it is by default: a user who wrote windows,
+    /// rates or a tolerance is taken at their word.
+    fn learnt_hold(&self) -> Option<Duration> {
+        let is_default = self.inputs.policy.behavior == Behavior::default();
+        self.inputs
+            .advice
+            .filter(|_| is_default)
+            .map(|advice| advice.candidate.hold)
+    }
+
     fn need_ahead(&mut self) -> Option<f64> {
         let reach = self.inputs.lead_time + TURN_MARGIN;
         match ahead(self.inputs, reach) {
@@ -142,7 +230,7 @@ impl Draft<'_> {
                     Shown(whole_secs(self.inputs.lead_time)),
                     ahead.need
                 );
-                let (need, cut) = self.cut(ahead);
+                let (need, cut) = self.cut(ahead.need);
                 self.say(Step::Ahead, text + &cut);
                 self.trust().then_some(need)
             }
@@ -150,15 +238,15 @@ impl Draft<'_> {
     }
 
     /// `maxAhead` limits what a forecast may add.
-    fn cut(&self, ahead: Ahead) -> (f64, String) {
+    fn cut(&self, need: f64) -> (f64, String) {
         let Some(share) = self.inputs.policy.prediction.max_ahead else {
-            return (ahead.need, String::new());
+            return (need, String::new());
         };
         let now = f64::from(self.plan.needed_now);
         // Rounded up: half of a single pod would never let the forecast act at all.
         let most = now + (share * now.max(1.0)).ceil();
-        if ahead.need <= most {
-            return (ahead.need, String::new());
+        if need <= most {
+            return (need, String::new());
         }
         let percent = share * 100.0;
         (most, format!(", cut to {most} by maxAhead {percent:.0}%"))
@@ -223,7 +311,8 @@ impl Draft<'_> {
 
     /// Tolerance, stabilisation and rate limits.
     fn pace(&mut self, need: Need, bounded: u32) -> u32 {
-        let behavior = &self.inputs.policy.behavior;
+        let unlimited = self.learnt_hold().map(|_| Behavior::unlimited());
+        let behavior = unlimited.as_ref().unwrap_or(&self.inputs.policy.behavior);
         let now = self.inputs.now;
         let current = self.current;
         let ratio = need.pods / f64::from(current.max(1));
@@ -312,13 +401,16 @@ impl Draft<'_> {
         }
         let window = self.inputs.policy.behavior.scale_down.stabilization_window;
         let reach = self.inputs.lead_time + window + TURN_MARGIN;
-        let is_heard = self.plan.needed_ahead.is_some() && mode != Mode::Reactive;
+        // What was learnt has already looked ahead and kept.
+        let is_heard = self.inputs.advice.is_none()
+            && self.plan.needed_ahead.is_some()
+            && mode != Mode::Reactive;
         let wanted_back = is_heard.then(|| ahead(self.inputs, reach).ok()).flatten();
         let Some(ahead) = wanted_back else {
             self.say(Step::Down, format!("{} of {hold} go back", hold - paced));
             return paced;
         };
-        let (need, _cut) = self.cut(ahead);
+        let (need, _cut) = self.cut(ahead.need);
         let kept = self.clamp(pods(need)).clamp(paced, hold);
         let when = ahead.distance(self.inputs.now.timestamp);
         let reach = Shown(whole_secs(reach));

@@ -29,6 +29,10 @@ const NOISE_OF_A_LOOK: f64 = 3.0;
 pub(super) struct Present {
     /// Pods that would carry it; `None`: no load is known.
     pub(super) need: Option<f64>,
+    /// Pods that would carry what arrives, without what waits; `None` likewise.
+    pub(super) steady: Option<f64>,
+    /// Requests beyond what the ready pods hold at their targets.
+    pub(super) waiting: f64,
     /// Whether the ready pods are above their targets and none is on its way: more than a ratio near 1 says.
     pub(super) is_overrun: bool,
     /// Why.
@@ -65,6 +69,8 @@ pub(super) fn present(inputs: &Inputs<'_>, held: f64) -> Present {
     let is_burst = at_once > demand.in_flight;
     demand.in_flight = demand.in_flight.max(at_once);
     let mut need: Option<f64> = None;
+    let mut steady: Option<f64> = None;
+    let mut waiting = 0.0_f64;
     let mut is_overrun = false;
     let mut text = String::new();
     for metric in &inputs.policy.metrics {
@@ -72,8 +78,14 @@ pub(super) fn present(inputs: &Inputs<'_>, held: f64) -> Present {
             text.push_str("; ");
         }
         let share = Share::of(metric, inputs.work);
-        if let Some(proposal) = demand.propose(metric, share, &mut text) {
-            need = Some(need.map_or(proposal, |need| need.max(proposal)));
+        if let Some((without, backlog)) = demand.propose(metric, share, &mut text) {
+            let largest =
+                |so_far: Option<f64>, new: f64| Some(so_far.map_or(new, |it| it.max(new)));
+            need = largest(need, without + backlog);
+            steady = largest(steady, without);
+        }
+        if let Some(held) = share.held {
+            waiting = waiting.max(demand.in_flight - held * demand.ready);
         }
         let tolerated = demand.ready * (1.0 + inputs.policy.behavior.scale_up.tolerance);
         is_overrun |= (share.held).is_some_and(|held| demand.in_flight > held * tolerated);
@@ -89,6 +101,8 @@ pub(super) fn present(inputs: &Inputs<'_>, held: f64) -> Present {
     }
     Present {
         need,
+        steady,
+        waiting,
         is_overrun: is_overrun && !is_help_coming(inputs.snapshot),
         text,
     }
@@ -101,6 +115,8 @@ impl Present {
         let replicas = inputs.snapshot.spec_replicas;
         Self {
             need: None,
+            steady: None,
+            waiting: 0.0,
             is_overrun: false,
             text: format!("{why}: the {replicas} replicas asked for stay"),
         }
@@ -140,8 +156,8 @@ impl Share {
 // === impl Demand ===
 
 impl Demand {
-    /// The pods one metric asks for, and why; `None`: the metric has no signal.
-    fn propose(&self, metric: &Metric, share: Share, text: &mut String) -> Option<f64> {
+    /// The pods one metric asks for, for what arrives and for the backlog, and why; `None`: the metric has no signal.
+    fn propose(&self, metric: &Metric, share: Share, text: &mut String) -> Option<(f64, f64)> {
         let by_rate = share.rate.map_or(0.0, |rate| self.arrivals / rate);
         let steady = match *metric {
             Metric::Concurrency { average_value } => {
@@ -196,7 +212,7 @@ impl Demand {
         if backlog >= 0.05 {
             note(text, format_args!(" and {backlog:.1} for the backlog"));
         }
-        Some(steady + backlog)
+        Some((steady, backlog))
     }
 
     /// Pods that clear, within [`DRAIN`], what is in flight beyond what the ready and the wanted pods hold.

@@ -5,6 +5,7 @@ use crate::clock::Instant;
 use crate::fleet::{Member, Pod, PodPhase, Reading};
 use crate::forecast::ForecastPoint;
 use crate::policy::{Metric, Mode, ScalingPolicy, ScalingPolicyKind};
+use crate::tuning::{Candidate, Sight};
 
 /// A moment of a fleet, with what a row of a test wants to be different.
 #[derive(Clone, Debug)]
@@ -24,6 +25,7 @@ struct Case {
     work: Option<Work>,
     /// Upper quantiles, a minute each, from now on.
     forecast: Option<Vec<f64>>,
+    advice: Option<Advice>,
     trust: f64,
     lead_secs: u64,
     history_back: bool,
@@ -51,6 +53,7 @@ impl Case {
                 gpu_seconds: None,
             }),
             forecast: None,
+            advice: None,
             trust: 1.0,
             lead_secs: 120,
             history_back: true,
@@ -89,6 +92,26 @@ impl Case {
         self
     }
 
+    /// What was learnt says: with half as much again in hand, at eight requests a second a pod.
+    fn advised(mut self, rate: f64) -> Self {
+        let candidate = Candidate {
+            sight: Sight::Season,
+            headroom: 1.5,
+            hold: Duration::from_secs(600),
+            drain: Duration::from_secs(60),
+        };
+        self.advice = Some(Advice {
+            candidate,
+            rate,
+            need: rate * candidate.headroom / 8.0,
+            pod_rps: 8.0,
+            pod_hours: 12.0,
+            late: 3.0,
+            compared: 323,
+        });
+        self
+    }
+
     fn mode(mut self, mode: Mode) -> Self {
         self.policy.mode = mode;
         self
@@ -117,6 +140,7 @@ impl Case {
             recent: self.recent,
             work: self.work,
             forecast: forecast.as_ref(),
+            advice: self.advice,
             lead_time: Duration::from_secs(self.lead_secs),
             history_back: self.history_back,
         })
@@ -862,4 +886,77 @@ proptest! {
         prop_assert!(plan.reasons.iter().all(|reason| !reason.text.is_empty() && !reason.text.ends_with('.')));
         prop_assert!(plan.reasons.iter().any(|reason| reason.step == Step::Now));
     }
+}
+
+#[test]
+fn what_was_learnt_decides_and_says_how_it_looked_ahead() {
+    let plan = Case::new().load(16.0, 16.0).advised(40.0).plan();
+    assert_eq!(
+        (plan.desired, plan.needed_now, plan.needed_ahead),
+        (8, 2, Some(8))
+    );
+    let texts: Vec<&str> = plan
+        .reasons
+        .iter()
+        .map(|reason| reason.text.as_str())
+        .collect();
+    assert!(
+        texts.contains(
+            &"by the usual course of the day and the trend, 40.0 arrivals a second at most while a new pod takes 2m; at 8.0 a pod and 1.50 times as much in hand they need 7.5 pods"
+        ),
+        "{texts:?}"
+    );
+    assert!(
+        texts.contains(
+            &"of 323 ways to decide this one would have cost least of late: 12.0 pod-hours, 3 requests late"
+        ),
+        "{texts:?}"
+    );
+}
+
+#[test]
+fn a_backlog_is_cleared_at_the_pace_that_was_learnt() {
+    // Four pods hold 32 in flight; 480 more wait, and a pod clears eight a second.
+    let case = Case::new().load(16.0, 512.0).advised(16.0);
+    assert_eq!(
+        case.plan().needed_ahead,
+        Some(4),
+        "3 for the load and 1 for the backlog"
+    );
+}
+
+#[test]
+fn what_was_asked_for_is_kept_as_long_as_was_learnt_or_as_the_user_wrote() {
+    let high = Case::new().load(16.0, 16.0).replicas(8).advised(40.0);
+    let low = Case::new().load(16.0, 16.0).replicas(8).advised(16.0);
+    let desired = |low: &Case, secs: u64| {
+        let mut planner = Planner::new();
+        let _high = high.plan_with(&mut planner, 0);
+        low.plan_with(&mut planner, secs).desired
+    };
+    assert_eq!(desired(&low, 600), 8);
+    assert_eq!(
+        desired(&low, 601),
+        3,
+        "no window of 300 s and no tolerance on top"
+    );
+    let mut written = low.clone();
+    written.policy.behavior.scale_down.stabilization_window = Duration::from_secs(60);
+    assert_eq!(desired(&written, 61), 3);
+}
+
+#[test]
+fn the_mode_says_how_what_was_learnt_acts() {
+    let case = |mode| {
+        Case::new()
+            .load(64.0, 32.0)
+            .replicas(8)
+            .advised(16.0)
+            .mode(mode)
+            .plan()
+            .desired
+    };
+    assert_eq!(case(Mode::Auto), 8, "the arrivals of now are more");
+    assert_eq!(case(Mode::Proactive), 3);
+    assert_eq!(case(Mode::Reactive), 8);
 }

@@ -57,6 +57,7 @@ impl Default for Prediction {
     fn default() -> Self {
         Self {
             quantile: QUANTILE,
+            cost_ratio: None,
             lead_time: LeadTime::Auto,
             history: HISTORY,
             max_ahead: None,
@@ -72,6 +73,23 @@ impl Default for Behavior {
         Self {
             scale_up: ScalingRules::without_limits(Duration::ZERO),
             scale_down: ScalingRules::without_limits(SCALE_DOWN_STABILIZATION),
+        }
+    }
+}
+
+// === impl Behavior ===
+
+impl Behavior {
+    /// No tolerance, no window, no limit: where the user wrote nothing and it was learnt how long to keep a pod.
+    #[must_use]
+    pub fn unlimited() -> Self {
+        let rules = ScalingRules {
+            tolerance: 0.0,
+            ..ScalingRules::without_limits(Duration::ZERO)
+        };
+        Self {
+            scale_up: rules.clone(),
+            scale_down: rules,
         }
     }
 }

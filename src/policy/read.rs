@@ -6,8 +6,8 @@ use super::field::{Field, Fields, Names, Problems};
 use super::metric::metrics;
 use super::node::Node;
 use super::schema::{
-    BEHAVIOR, HISTORY, LEAD_TIME, MAX_AHEAD, PERIOD, POLICY, PREDICTION, QUANTILE, REPLICAS,
-    RESOURCE, RULES, SCALING_POLICY, STABILIZATION, TARGET, TOLERANCE, VALUE,
+    BEHAVIOR, COST_RATIO, HISTORY, LEAD_TIME, MAX_AHEAD, PERIOD, POLICY, PREDICTION, QUANTILE,
+    REPLICAS, RESOURCE, RULES, SCALING_POLICY, STABILIZATION, TARGET, TOLERANCE, VALUE,
 };
 use super::{
     Behavior, LeadTime, Mode, Policy, Prediction, ScalingPolicy, ScalingPolicyKind, ScalingRules,
@@ -161,6 +161,9 @@ fn prediction(field: &Field<'_>, problems: &mut Problems) -> Option<Prediction> 
     if let Some(field) = fields.get("quantile") {
         let percent = field.number(&QUANTILE, problems);
         prediction.quantile = percent.map_or(prediction.quantile, |percent| percent / 100.0);
+    }
+    if let Some(field) = fields.get("costRatio") {
+        prediction.cost_ratio = field.number(&COST_RATIO, problems);
     }
     if let Some(field) = fields.get("leadTime")
         && field.text() != Some("auto")

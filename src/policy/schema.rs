@@ -22,8 +22,8 @@ pub(super) const TARGET: Names<'_> = Names {
     later: &["apiVersion"],
 };
 pub(super) const PREDICTION: Names<'_> = Names {
-    known: &["quantile", "leadTime", "history", "maxAhead"],
-    later: &["costRatio"],
+    known: &["quantile", "costRatio", "leadTime", "history", "maxAhead"],
+    later: &[],
 };
 pub(super) const BEHAVIOR: Names<'_> = Names {
     known: &["scaleUp", "scaleDown"],
@@ -68,6 +68,11 @@ pub(super) const QUANTILE: Range = Range {
     contains: |quantile| quantile > 50.0 && quantile < 100.0,
     shown: "50 < quantile < 100",
     example: "95",
+};
+pub(super) const COST_RATIO: Range = Range {
+    contains: |ratio| (1.0..=10_000.0).contains(&ratio),
+    shown: "1 <= costRatio <= 10000",
+    example: "50",
 };
 pub(super) const LEAD_TIME: Range = Range {
     contains: |secs| (1.0..=21_600.0).contains(&secs),

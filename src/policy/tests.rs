@@ -32,7 +32,7 @@ metrics:
   - {type: gpu, averageUtilization: 60}
   - {type: requestRate, perSecond: 5}
   - {type: concurrency, averageValue: \"8\"}
-prediction: {quantile: 97.5, leadTime: 180s, history: 7d, maxAhead: 100%}
+prediction: {quantile: 97.5, costRatio: 80, leadTime: 180s, history: 7d, maxAhead: 100%}
 dataPath: proxy
 behavior:
   scaleUp:
@@ -57,6 +57,7 @@ behavior:
     ];
     expected.prediction = Prediction {
         quantile: 0.975,
+        cost_ratio: Some(80.0),
         lead_time: LeadTime::Fixed(Duration::from_secs(180)),
         history: Duration::from_secs(7 * 86_400),
         max_ahead: Some(1.0),
@@ -195,8 +196,8 @@ fn what_this_version_does_not_have_is_refused_by_name() {
         );
     }
     check(
-        "prediction: {costRatio: 50}",
-        "line 2: prediction.costRatio is not available in this version yet; remove it",
+        "prediction: {costRatio: 0}",
+        "line 2: prediction.costRatio: 0 is out of range (1 <= costRatio <= 10000); write for example 50",
     );
     check(
         "dataPath: passive",
@@ -317,6 +318,7 @@ proptest! {
         (min, more) in (1_u32..50, 0_u32..50),
         mode in prop_oneof![Just(Mode::Observe), Just(Mode::Auto), Just(Mode::Proactive), Just(Mode::Reactive)],
         (quantile, ahead) in (501_u32..1_000, prop::option::of(1_u32..5_000)),
+        cost_ratio in prop::option::of(1_u32..=10_000),
         lead_time in prop::option::of(1_u64..=21_600),
         target in prop::option::of("[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?"),
         (scale_up, scale_down) in (rules(), rules()),
@@ -327,6 +329,7 @@ proptest! {
             prediction: Prediction {
                 quantile: f64::from(quantile) / 10.0 / 100.0,
                 lead_time: lead_time.map_or(LeadTime::Auto, |secs| LeadTime::Fixed(Duration::from_secs(secs))),
+                cost_ratio: cost_ratio.map(f64::from),
                 max_ahead: ahead.map(|percent| f64::from(percent) / 100.0),
                 ..Prediction::default()
             },

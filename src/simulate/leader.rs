@@ -11,7 +11,7 @@
 
 use std::time::Duration;
 
-use super::Settings;
+use super::{Settings, VIOLATION_PRICE};
 use crate::clock::{Instant, Now, Timestamp};
 use crate::controller::{Controller, Turn};
 use crate::fleet::{Member, Pod, PodPhase, Reading, Snapshot};
@@ -169,6 +169,7 @@ fn policy(settings: &Settings) -> Policy {
     policy.metrics = vec![Metric::RequestRate {
         per_second: settings.pod_rps,
     }];
+    policy.prediction.cost_ratio = Some(VIOLATION_PRICE);
     policy.prediction.lead_time = LeadTime::Fixed(settings.cold_start);
     policy
 }

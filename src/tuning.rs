@@ -1,0 +1,283 @@
+//! How to look ahead and how much to keep in hand, learnt from what each way would have cost.
+//!
+//! There is no one headroom that is right: a calm service wastes a third of its pods on one that a bursty service drowns
+//! with. So many candidates, each a [`Sight`] (a way to look ahead), a headroom, a time for which a pod is kept and a
+//! pace at which a backlog is cleared, live through the fleet's own arrivals in small worlds of their own ([`life`]), from
+//! the first minute on. Each pays for its pods and for the requests that it makes wait; the one with the least cost of
+//! late is followed. The reactive rules are among the candidates, so the plan is never worse than they are for long.
+//!
+//! This is "follow the leader" of prediction with expert advice, with discounted losses (N. Cesa-Bianchi and G. Lugosi,
+//! Prediction, Learning, and Games, 2006, chapter 2). Its weakness is a tail that was not seen yet: a candidate that was
+//! lucky so far is cheap. So each also bears a share of what a tighter one suffered ([`NEIGHBOURS_SHARE`]).
+//!
+//! All of it is a function of the history, ten seconds at a time: a new leader replays the last days and goes on where
+//! the old one stood.
+
+mod candidates;
+mod life;
+mod sight;
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use serde::Serialize;
+
+pub use self::candidates::LONGEST_HOLD;
+use self::candidates::candidates;
+use self::life::Life;
+pub use self::sight::Sight;
+use self::sight::Sights;
+use crate::clock::Timestamp;
+use crate::history::{Bucket, History};
+
+/// The step of the candidates' worlds. Cold starts are ten times as long or more.
+const SLOT_MILLIS: i64 = 10_000;
+const SLOT_SECS: f64 = 10.0;
+/// A slot of which less was observed, in seconds, counts as missing.
+const LEAST_SEEN: f64 = 2.0;
+/// Costs count half after this time: a day and a half, so that yesterday's peak still counts when today's comes. At 12 h
+/// each night forgets the day; at 96 h a service that changed pays for the old one for a week.
+const HALF_LIFE_SECS: f64 = 36.0 * 3_600.0;
+/// This far back the candidates' lives begin when a history is found: two and a half half-lives.
+const LIVES_BACK_SLOTS: i64 = 4 * 8_640;
+/// So much more is read before, for the seasons.
+const SEASONS_BACK_SLOTS: i64 = 7 * 8_640 + 360;
+/// Slots replayed in one turn at most: some tens of milliseconds of the control thread.
+const SLOTS_A_TURN: i64 = 5_000;
+/// A clock that went back by more than this makes everything be learnt anew.
+const LONGEST_STEP_BACK_SLOTS: i64 = 360;
+/// The candidates are compared this often.
+const COMPARED_EVERY_SLOTS: i64 = 30;
+/// Share of what the next tighter candidate suffered that a candidate bears. 0 believes in luck (one case of the suite at
+/// three times its best), a half keeps a fifth more pods than are ever needed.
+const NEIGHBOURS_SHARE: f64 = 0.2;
+/// Headroom that was right most often, and how many pod-hours of doubt are held against being a factor of e away from it.
+const PRIOR_HEADROOM: f64 = 1.65;
+const PRIOR_POD_SECS: f64 = 7_200.0;
+
+/// What the candidates' worlds are like.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Facts {
+    /// What a pod carries, requests a second; above 0.
+    pub pod_rps: f64,
+    /// From asking for a pod to its first answer.
+    pub cold_start: Duration,
+    /// The fewest and the most pods.
+    pub bounds: (u32, u32),
+    /// What a request that waits too long costs, in multiples of the pod-time that it needs.
+    pub cost_ratio: f64,
+}
+
+/// One way to decide.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Candidate {
+    /// How it looks ahead.
+    pub sight: Sight,
+    /// Capacity asked for, as a multiple of the rate that it sees coming.
+    pub headroom: f64,
+    /// For how long it keeps what it once asked for.
+    pub hold: Duration,
+    /// The time in which it wants a backlog to be gone.
+    pub drain: Duration,
+}
+
+/// What the best candidate asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Serialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Advice {
+    /// The candidate.
+    pub candidate: Candidate,
+    /// Arrivals a second that it sees coming within the cold start.
+    pub rate: f64,
+    /// Pods for that rate with its headroom, without any backlog.
+    pub need: f64,
+    /// What a pod carries, requests a second.
+    pub pod_rps: f64,
+    /// Its record: pod-hours paid for, counted down with age.
+    pub pod_hours: f64,
+    /// Requests that waited too long in its world, counted down likewise.
+    pub late: f64,
+    /// How many candidates were compared.
+    pub compared: usize,
+}
+
+/// Lets all candidates live, and knows the best.
+#[derive(Clone, Debug)]
+pub struct Tuner {
+    candidates: Vec<Candidate>,
+    /// For each candidate the next tighter of its kind.
+    tighter: Vec<usize>,
+    lives: Vec<Life>,
+    sights: Sights,
+    /// The slot that comes next; `None`: nothing was seen.
+    next: Option<i64>,
+    /// Lives begin with this slot.
+    begins: i64,
+    facts: Option<Facts>,
+    best: Best,
+}
+
+/// The cheapest of all candidates, and of those that only look at the present.
+#[derive(Clone, Copy, Debug, Default)]
+struct Best {
+    any: usize,
+    reactive: usize,
+}
+
+// === impl Default for Tuner ===
+
+impl Default for Tuner {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+// === impl Tuner ===
+
+impl Tuner {
+    /// Knows nothing yet.
+    pub fn new() -> Self {
+        let candidates = candidates();
+        let tighter = (0..candidates.len())
+            .map(|index| candidates::tighter(&candidates, index))
+            .collect();
+        Self {
+            candidates,
+            tighter,
+            lives: Vec::new(),
+            sights: Sights::default(),
+            next: None,
+            begins: 0,
+            facts: None,
+            best: Best::default(),
+        }
+    }
+
+    /// Takes what is new in the history. Once a turn; costs some microseconds every ten seconds.
+    pub fn observe(&mut self, now: Timestamp, history: &History, facts: Facts) {
+        let end = now.as_millis().div_euclid(SLOT_MILLIS);
+        if self
+            .next
+            .is_some_and(|next| next - end > LONGEST_STEP_BACK_SLOTS)
+        {
+            *self = Self::new();
+        }
+        self.facts = Some(facts);
+        let next = self.next.unwrap_or_else(|| {
+            let held = history
+                .span()
+                .map_or(end, |span| span.start.as_millis().div_euclid(SLOT_MILLIS));
+            self.begins = held.max(end - LIVES_BACK_SLOTS);
+            held.max(end - LIVES_BACK_SLOTS - SEASONS_BACK_SLOTS)
+        });
+        let until = end.min(next.saturating_add(SLOTS_A_TURN));
+        if until <= next {
+            self.next = Some(next);
+            return;
+        }
+        let at = |slot: i64| Timestamp::from_millis(slot.saturating_mul(SLOT_MILLIS));
+        let mut minute = None;
+        for (start, bucket) in history.tens(at(next)..at(until)) {
+            let slot = start.as_millis().div_euclid(SLOT_MILLIS);
+            // The finest that is still held.
+            let rate = rate_of(bucket).or_else(|| {
+                if minute.is_none_or(|(of, _)| of != slot.div_euclid(6)) {
+                    let whole = history
+                        .minutes(start..start + Duration::from_secs(1))
+                        .next();
+                    minute = Some((slot.div_euclid(6), rate_of(whole.and_then(|(_, b)| b))));
+                }
+                minute.and_then(|(_, rate)| rate)
+            });
+            self.live(slot, rate, &facts);
+        }
+        self.next = Some(until);
+    }
+
+    /// What the best candidate asks for now; `reactive`: of those that only look at the present. `None` while nothing was
+    /// seen, or while the past is still being replayed.
+    pub fn advice(&self, now: Timestamp, reactive: bool) -> Option<Advice> {
+        let facts = self.facts?;
+        let end = now.as_millis().div_euclid(SLOT_MILLIS);
+        if self.lives.is_empty() || self.next? < end {
+            return None;
+        }
+        let index = if reactive {
+            self.best.reactive
+        } else {
+            self.best.any
+        };
+        let (candidate, life) = (self.candidates.get(index)?, self.lives.get(index)?);
+        let rate = self.sights.rate(candidate.sight)?;
+        Some(Advice {
+            candidate: *candidate,
+            rate,
+            need: rate * candidate.headroom / facts.pod_rps,
+            pod_rps: facts.pod_rps,
+            pod_hours: life.pod_secs / 3_600.0,
+            late: life.late,
+            compared: self.candidates.len(),
+        })
+    }
+
+    /// Ten seconds pass in all worlds; `rate` arrivals a second, `None`: nobody looked, and the worlds stand still.
+    fn live(&mut self, slot: i64, rate: Option<f64>, facts: &Facts) {
+        let cold_start = facts.cold_start.as_secs_f64();
+        self.sights.see(slot, rate, cold_start);
+        let Some(rate) = rate.filter(|_| slot >= self.begins) else {
+            return;
+        };
+        if self.lives.is_empty() {
+            self.be_born(rate, facts);
+        }
+        let decay = 0.5_f64.powf(SLOT_SECS / HALF_LIFE_SECS);
+        let seen = Sight::ALL.map(|sight| self.sights.rate(sight).unwrap_or(rate));
+        for (candidate, life) in self.candidates.iter().zip(&mut self.lives) {
+            life.pass(rate, facts, decay);
+            let need = seen[candidate.sight as usize] * candidate.headroom / facts.pod_rps;
+            life.ask(need, candidate, facts);
+        }
+        if slot.rem_euclid(COMPARED_EVERY_SLOTS) == 0 {
+            self.compare(facts);
+        }
+    }
+
+    fn be_born(&mut self, rate: f64, facts: &Facts) {
+        let pods = PRIOR_HEADROOM * rate / facts.pod_rps;
+        self.lives = (self.candidates.iter())
+            .map(|candidate| {
+                let away = (candidate.present_headroom() / PRIOR_HEADROOM).ln();
+                let doubt = PRIOR_POD_SECS * away * away * (rate / facts.pod_rps).max(1.0);
+                Life::new(pods, facts, doubt)
+            })
+            .collect();
+        self.compare(facts);
+    }
+
+    fn compare(&mut self, facts: &Facts) {
+        let late_cost = facts.cost_ratio / facts.pod_rps;
+        let cost = |index: usize| {
+            let (own, near) = (&self.lives[index], &self.lives[self.tighter[index]]);
+            let late = own.late + NEIGHBOURS_SHARE * (near.late - own.late);
+            own.doubt + own.pod_secs + late_cost * late
+        };
+        let cheapest = |reactive: bool| {
+            (0..self.lives.len())
+                .filter(|index| !reactive || self.candidates[*index].sight == Sight::Level)
+                .min_by(|a, b| cost(*a).total_cmp(&cost(*b)))
+        };
+        self.best = Best {
+            any: cheapest(false).unwrap_or(0),
+            reactive: cheapest(true).unwrap_or(0),
+        };
+    }
+}
+
+fn rate_of(bucket: Option<Bucket>) -> Option<f64> {
+    bucket
+        .filter(|bucket| bucket.seconds >= LEAST_SEEN)
+        .map(|bucket| bucket.rate())
+        .filter(|rate| rate.is_finite() && *rate >= 0.0)
+}
