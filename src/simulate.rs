@@ -9,7 +9,7 @@
 //! [`VIOLATION_PRICE`] times the share of requests that violate.
 //!
 //! [`trace`](Trace) reads, [`Timeline`] draws the seconds, [`simulate`] plays and scores, [`drive`] lets somebody else's
-//! world ask the turn line by line, [`explain`] says why one decision was taken.
+//! world ask the turn line by line, [`explain()`] says why one decision was taken.
 
 mod clairvoyant;
 mod contestant;

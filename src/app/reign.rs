@@ -113,7 +113,8 @@ pub(super) async fn run(reign: Reign, mut hand_over: oneshot::Receiver<()>, task
             () = shared.clock.sleep_until(throne.next_checkpoint) => Wake::Checkpoint,
         };
         match wake {
-            Wake::HandOver => return throne.abdicate().await,
+            // On the heap: the loop's future would carry room for the handover all its life.
+            Wake::HandOver => return Box::pin(throne.abdicate()).await,
             Wake::Lapsed => return,
             Wake::Watched(event) => throne.watched(event),
             Wake::Line(line) => throne.heard(line),

@@ -16,15 +16,18 @@ use crate::units::parse_duration;
 /// What is simulated where nobody said: the two that people use, beside sidescale and the best there could be.
 const POLICIES: &str = "sidescale,hpa:70,kpa:70,clairvoyant";
 
+/// What may stand in the list; its brackets would be links in a doc comment.
+const POLICIES_HELP: &str = "Who acts: sidescale, hpa:PERCENT, kpa:PERCENT, keda:PERCENT[:polling=TIME][:cooldown=TIME][:min=N][:cached], \
+     cron:[DAYS@]HHMM-HHMM=MIN[..MAX][+...][:hpa=PERCENT], fixed:N, clairvoyant";
+
 /// Replays traces through the production turn and the baselines.
 #[derive(Args, Debug)]
 pub(super) struct Simulate {
     #[command(flatten)]
     world: World,
 
-    /// Who acts: sidescale, hpa:PERCENT, kpa:PERCENT, keda:PERCENT[:polling=TIME][:cooldown=TIME][:min=N][:cached],
-    /// cron:[DAYS@]HHMM-HHMM=MIN[..MAX][+...][:hpa=PERCENT], fixed:N, clairvoyant
-    #[arg(long, value_name = "LIST", default_value = POLICIES)]
+    /// Who acts, with [`POLICIES_HELP`] for its help.
+    #[arg(long, value_name = "LIST", default_value = POLICIES, help = POLICIES_HELP)]
     policies: String,
 
     /// Writes `offset_seconds,desired` at every change of sidescale's desired replicas; with `--trace -`: -, answers line

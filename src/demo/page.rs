@@ -4,6 +4,9 @@ use std::net::SocketAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::net::TcpListener;
+
+use super::Error;
 use super::pods::{Sidecars, workload};
 use super::score::Score;
 use crate::admin::{Decision, History, Metrics, Overview, Shadow, ShadowSeries, Source};
@@ -168,4 +171,17 @@ impl Source for DemoSource {
     }
 
     async fn drained(&self) {}
+}
+
+/// The page's listener; `None`: there is no page.
+pub(super) async fn listen(page: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {
+    let Some(address) = page else {
+        return Ok(None);
+    };
+    let listener = TcpListener::bind(address).await.map_err(|source| {
+        Error::Input(format!(
+            "--page {address} cannot be used: {source} (choose another port, or 0)"
+        ))
+    })?;
+    Ok(Some(listener))
 }

@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use super::fleet::{FleetSeen, watch_fleet};
 use super::load::{self, Load, Outcome};
 use super::model;
-use super::page::DemoSource;
+use super::page::{self, DemoSource};
 use super::past::{self, Days};
 use super::pods::{Pods, Sidecars};
 use super::scenery::{BOUNDS, PolicyFile, TARGET, factor, policy, start_kubelet};
@@ -85,7 +85,7 @@ struct Playing {
 /// Plays the demo on the runtime of the caller, its traffic on `traffic`.
 pub(super) async fn play(settings: Settings, traffic: Handle) -> Result<Summary, Error> {
     // Before anything starts: a port in use is told at once, not after a fleet has come up.
-    let page = listen(settings.page).await?;
+    let page = page::listen(settings.page).await?;
     let mut stage = Stage::set(settings, traffic).await?;
     stage.come_up().await?;
     let mut playing = stage.begin();
@@ -94,19 +94,6 @@ pub(super) async fn play(settings: Settings, traffic: Handle) -> Result<Summary,
     }
     stage.watch_it(&mut playing).await;
     Ok(stage.end(playing).await)
-}
-
-/// The page's listener; `None`: there is no page.
-async fn listen(page: Option<SocketAddr>) -> Result<Option<TcpListener>, Error> {
-    let Some(address) = page else {
-        return Ok(None);
-    };
-    let listener = TcpListener::bind(address).await.map_err(|source| {
-        Error::Input(format!(
-            "--page {address} cannot be used: {source} (choose another port, or 0)"
-        ))
-    })?;
-    Ok(Some(listener))
 }
 
 // === impl Stage ===

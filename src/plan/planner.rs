@@ -1,5 +1,7 @@
 //! The planner: the steps of a plan, in their order.
 
+mod learnt;
+
 use std::time::Duration;
 
 use super::ahead::{TURN_MARGIN, ahead};
@@ -9,7 +11,6 @@ use super::{Inputs, Plan, Reason, Step, pods};
 use crate::behavior::is_within_tolerance;
 use crate::clock::{Instant, Now};
 use crate::policy::{Behavior, Mode, Policy};
-use crate::tuning::{Advice, Candidate};
 use crate::units::Shown;
 
 /// With a silent member, one pod may go in this time: long enough that a load which hides behind the silence shows up
@@ -134,85 +135,6 @@ impl Draft<'_> {
             pods: acting,
             is_overrun,
         }
-    }
-
-    /// The steps ahead, trust and mode, where it was learnt which way to decide costs least.
-    fn follow(&mut self, advice: &Advice, steady: f64, waiting: f64) -> f64 {
-        let Candidate {
-            sight,
-            headroom,
-            drain,
-            ..
-        } = advice.candidate;
-        let backlog = waiting / (advice.pod_rps * drain.as_secs_f64());
-        let mut text = format!(
-            "by {}, {:.1} arrivals a second at most while a new pod takes {}; at {:.1} a pod and {headroom:.2} times as much in hand they need {:.1} pods",
-            sight.words(),
-            advice.rate,
-            Shown(whole_secs(self.inputs.lead_time)),
-            advice.pod_rps,
-            advice.need,
-        );
-        if backlog >= 0.05 {
-            let drain = Shown(drain);
-            text +=
-                &format!(", and {backlog:.1} for {waiting:.0} that wait, to be gone in {drain}");
-        }
-        let mode = self.inputs.policy.mode;
-        let (need, cut) = match mode {
-            Mode::Reactive => (advice.need + backlog, String::new()),
-            Mode::Observe | Mode::Auto | Mode::ScaleUpOnly | Mode::Proactive => {
-                self.cut(advice.need + backlog)
-            }
-        };
-        self.say(Step::Ahead, text + &cut);
-        self.plan.needed_ahead = Some(pods(need));
-        self.say(
-            Step::Trust,
-            format!(
-                "of {} ways to decide this one would have cost least of late: {:.1} pod-hours, {:.0} requests late",
-                advice.compared, advice.pod_hours, advice.late
-            ),
-        );
-        let (acting, text) = match mode {
-            Mode::Observe | Mode::Auto | Mode::ScaleUpOnly => {
-                (need.max(steady), "the larger of now and ahead counts")
-            }
-            Mode::Proactive => (need, "what is ahead counts alone"),
-            Mode::Reactive => (
-                need.max(steady),
-                "only ways that look at the present are asked",
-            ),
-        };
-        self.say(Step::Mode, format!("{}: {text}", mode.label()));
-        acting
-    }
-
-    /// What was once asked for is kept for as long as it has paid to keep it, or as the user wrote.
-    fn keep(&mut self, bounded: u32) -> u32 {
-        let Some(hold) = self.learnt_hold() else {
-            return bounded;
-        };
-        let kept = self.memory.keep(self.inputs.now.instant, bounded, hold);
-        let kept = self.clamp(kept);
-        if kept > bounded {
-            let hold = Shown(hold);
-            let text = format!(
-                "{bounded} would do; {kept} were asked for within the last {hold} and stay"
-            );
-            self.say(Step::Down, text);
-        }
-        kept
-    }
-
-    /// For how long a pod is kept, where that was learnt and `behavior` is as it is by default: a user who wrote windows,
-    /// rates or a tolerance is taken at their word.
-    fn learnt_hold(&self) -> Option<Duration> {
-        let is_default = self.inputs.policy.behavior == Behavior::default();
-        self.inputs
-            .advice
-            .filter(|_| is_default)
-            .map(|advice| advice.candidate.hold)
     }
 
     fn need_ahead(&mut self) -> Option<f64> {
