@@ -241,7 +241,7 @@ impl Throne {
             return;
         }
         if turn.plan.desired < from && !self.is_saved(now).await {
-            self.turns.failed();
+            self.turns.rest();
             return;
         }
         match self.writer.scale(&self.gathered.deployment, turn).await {

@@ -52,10 +52,15 @@ impl Turns {
         self.next = self.next.min(self.soonest);
     }
 
+    /// What the last turn wanted can wait; a burst meanwhile cannot.
+    pub(super) fn rest(&mut self) {
+        self.next = self.last + AGAIN;
+    }
+
     /// What the last turn wanted was refused or not answered.
     pub(super) fn failed(&mut self) {
-        self.soonest = self.last + AGAIN;
-        self.next = self.soonest;
+        self.rest();
+        self.soonest = self.next;
     }
 }
 
@@ -89,6 +94,15 @@ mod tests {
         assert_eq!(turns.next(), at(10_100), "a burst of news is one");
         turns.begin(at(10_100));
         assert_eq!(turns.next(), at(11_100), "and calm again after it");
+    }
+
+    #[test]
+    fn news_do_not_wait_for_what_can() {
+        let mut turns = turns();
+        turns.rest();
+        assert_eq!(turns.next(), at(12_000));
+        turns.news();
+        assert_eq!(turns.next(), at(10_100));
     }
 
     #[test]
