@@ -42,11 +42,11 @@ fn after(minutes: u32) -> Now {
 
 fn forecast(criterion: &mut Criterion) {
     let history = history();
-    let mut fitted = Forecaster::new();
+    let mut fitted = Forecaster::default();
     fitted.observe(after(MINUTES + 1), &history);
     criterion.bench_function("fit to 14 days of minutes", |bencher| {
         bencher.iter_batched_ref(
-            Forecaster::new,
+            Forecaster::default,
             |forecaster| forecaster.observe(after(MINUTES + 1), &history),
             BatchSize::SmallInput,
         );

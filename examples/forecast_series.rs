@@ -37,7 +37,7 @@ fn main() {
     history.merge_past(&past, start..after(rates.len()).timestamp);
 
     let lead = Duration::from_secs(60 * LEAD as u64);
-    let mut forecaster = Forecaster::new();
+    let mut forecaster = Forecaster::default();
     forecaster.set_horizon(lead);
     let (mut made, mut exceeded) = (0_u32, 0_u32);
     println!("              came  expected  95 %  last value   (requests a second)");

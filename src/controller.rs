@@ -11,6 +11,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 pub use self::shadows::{ShadowState, Shadows};
+use crate::ablation::Parts;
 use crate::clock::{Instant, Now, Timestamp};
 use crate::fleet::Snapshot;
 use crate::forecast::{Forecast, ForecastPoint, Forecaster};
@@ -18,7 +19,7 @@ use crate::history::{Bucket, History};
 use crate::plan::{FAST_WINDOW, Inputs, Plan, Planner, Recent, SLOW_WINDOW, Window, Work};
 use crate::policy::{LeadTime, Metric, Mode, Policy};
 use crate::report::Past;
-use crate::tuning::{Advice, Facts, Tuner};
+use crate::tuning::{Advice, Facts, Tuner, reach};
 
 /// The share of cold starts that a plan expects to be no slower. Half of them would be a coin toss on every burst; the
 /// very slowest one (a node that had to be bought) would keep a pod too many for ever.
@@ -30,9 +31,10 @@ const ASSUMED_LEAD_TIME: Duration = Duration::from_secs(120);
 const LEAD_TIME_MARGIN: Duration = Duration::from_secs(10);
 /// How far the forecast reaches at least: the page has something to show, and `down` something to ask.
 const LEAST_AHEAD: Duration = Duration::from_secs(15 * 60);
-/// A forecast speaks in steps of ten seconds or more, and what a request costs changes with the minutes; made every turn,
-/// the two would be most of the turn's time.
-const RENEWED_EVERY_MILLIS: i64 = 10_000;
+/// What a request costs changes with the minutes; looked up every turn, it would be most of the turn's time.
+const WORK_EVERY_MILLIS: i64 = 10_000;
+/// The forecast that is shown; the plan has its own, of each whole minute.
+const FORECAST_EVERY_MILLIS: i64 = 60_000;
 /// A fleet without its history may shrink again after its leader has seen it whole for this long, or three lead times, or
 /// the scale-down window, whichever is longest: a lost `ConfigMap` must not pin a fleet at its maximum.
 const WITHOUT_HISTORY: Duration = Duration::from_secs(30 * 60);
@@ -139,6 +141,11 @@ impl Controller {
     /// A controller over what is remembered; `None`: the past could not be read, and nothing is lowered until this leader
     /// has seen enough itself.
     pub fn new(history: Option<History>, policy: &Policy) -> Self {
+        Self::without(Parts::ALL, history, policy)
+    }
+
+    /// As [`Controller::new`], with some parts taken away.
+    pub fn without(parts: Parts, history: Option<History>, policy: &Policy) -> Self {
         let memory = match history {
             Some(_) => Memory::Back,
             None => Memory::AWAITED,
@@ -147,8 +154,8 @@ impl Controller {
         history.set_length(policy.prediction.history);
         Self {
             history,
-            forecaster: Forecaster::new(),
-            tuner: Tuner::new(),
+            forecaster: Forecaster::new(parts),
+            tuner: Tuner::new(parts),
             planner: Planner::new(),
             forecast: None,
             asked: (Duration::ZERO, 0.0),
@@ -207,7 +214,7 @@ impl Controller {
             self.history.record_start(took);
         }
         let lead_time = self.lead_time(policy);
-        self.forecaster.set_horizon(lead_time.time);
+        self.forecaster.set_horizon(reach(lead_time.time));
         self.forecaster.observe(now, &self.history);
         let down_window = policy.behavior.scale_down.stabilization_window;
         let ahead = LEAST_AHEAD.max(lead_time.time + down_window + LEAD_TIME_MARGIN);
@@ -235,9 +242,10 @@ impl Controller {
         }
     }
 
-    /// The forecast, made anew every [`RENEWED_EVERY_MILLIS`].
+    /// The forecast, made anew every [`FORECAST_EVERY_MILLIS`].
     fn forecast(&mut self, now: Now, ahead: Duration, quantile: f64) -> Option<Forecast> {
-        let is_fresh = |forecast: &Forecast| slot_of(forecast.made) == slot_of(now.timestamp);
+        let slot = |at| slot_of(at, FORECAST_EVERY_MILLIS);
+        let is_fresh = |forecast: &Forecast| slot(forecast.made) == slot(now.timestamp);
         if self.asked != (ahead, quantile) || !self.forecast.as_ref().is_some_and(is_fresh) {
             self.asked = (ahead, quantile);
             self.forecast = self.forecaster.forecast(now, ahead, quantile);
@@ -245,9 +253,9 @@ impl Controller {
         self.forecast.clone()
     }
 
-    /// What a request costs. Known, it is looked up every [`RENEWED_EVERY_MILLIS`]: a day of minutes is sorted for it.
+    /// What a request costs. Known, it is looked up every [`WORK_EVERY_MILLIS`]: a day of minutes is sorted for it.
     fn work(&mut self, now: Timestamp) -> Option<Work> {
-        let slot = slot_of(now);
+        let slot = slot_of(now, WORK_EVERY_MILLIS);
         if self.work.is_none_or(|(of, _)| of != slot) {
             self.work = self.history.work(now).map(|work| {
                 let work = Work {
@@ -271,10 +279,12 @@ impl Controller {
         let facts = Facts {
             cost_ratio: policy.prediction.cost_ratio?,
             pod_rps: pod_rps(policy, work)?,
+            slots: slots(policy, work),
             cold_start,
             bounds: (policy.min_replicas, policy.max_replicas),
         };
-        self.tuner.observe(now, &self.history, facts);
+        self.tuner
+            .observe(now, &self.history, &self.forecaster, facts);
         self.tuner.advice(now, policy.mode == Mode::Reactive)
     }
 
@@ -348,9 +358,9 @@ impl Controller {
     }
 }
 
-/// Slots of [`RENEWED_EVERY_MILLIS`], aligned to the wall clock: two runs from the same second agree.
-fn slot_of(at: Timestamp) -> i64 {
-    at.as_millis().div_euclid(RENEWED_EVERY_MILLIS)
+/// Slots aligned to the wall clock: two runs from the same second agree.
+fn slot_of(at: Timestamp, millis: i64) -> i64 {
+    at.as_millis().div_euclid(millis)
 }
 
 fn window(seen: &Bucket) -> Window {
@@ -381,6 +391,14 @@ fn pod_rps(policy: &Policy, work: Option<Work>) -> Option<f64> {
             Some(_) => at_target,
             None => at_target / shadows::TARGET,
         })
+}
+
+/// Requests that a pod serves at once where it carries what [`pod_rps`] says (Little's law); `None`: no metric speaks of
+/// requests at once.
+fn slots(policy: &Policy, work: Option<Work>) -> Option<f64> {
+    let counts = (policy.metrics.iter()).any(|metric| matches!(metric, Metric::Concurrency { .. }));
+    let seconds = work.filter(|_| counts)?.service_seconds;
+    Some(pod_rps(policy, work)? * seconds)
 }
 
 #[cfg(test)]

@@ -22,11 +22,12 @@ use serde::Serialize;
 use self::experts::{NAMES, State, narrow};
 use self::mixture::Mixture;
 use self::model::{Model, count};
+use crate::ablation::Parts;
 use crate::clock::{Now, Timestamp};
 use crate::history::History;
 
 /// Horizons in minutes. A lead time that moves by seconds with every start must not make everything be learnt anew.
-const HORIZONS: [usize; 12] = [1, 2, 3, 4, 5, 7, 10, 15, 20, 30, 45, 60];
+const HORIZONS: [usize; 14] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 45, 60];
 /// The horizon until a lead time is known: a model of a few gigabytes is loaded by then.
 const FIRST_HORIZON: Duration = Duration::from_secs(300);
 /// The finest step of a forecast, and the most points.
@@ -103,6 +104,7 @@ pub struct Forecaster {
     present: Option<(f64, f64)>,
     /// The history's revision that the model was fitted to, and when.
     fitted: Option<(u64, Now)>,
+    parts: Parts,
 }
 
 /// The forecast of one minute.
@@ -117,18 +119,19 @@ struct Outlook {
 
 impl Default for Forecaster {
     fn default() -> Self {
-        Self::new()
+        Self::new(Parts::ALL)
     }
 }
 
 impl Forecaster {
     /// Knows nothing yet.
-    pub fn new() -> Self {
+    pub fn new(parts: Parts) -> Self {
         Self {
             horizon: horizon_of(FIRST_HORIZON),
             model: None,
             present: None,
             fitted: None,
+            parts,
         }
     }
 
@@ -226,6 +229,13 @@ impl Forecaster {
         })
     }
 
+    /// What was forecast at the end of the last minute before `at` for one horizon later, arrivals a second: the 80 % and
+    /// the 99 % quantile. `None` where nothing had been seen, or too long ago to be remembered.
+    pub fn foreseen(&self, at: Timestamp) -> Option<[f64; 2]> {
+        let minute = at.as_millis().div_euclid(MINUTE_MILLIS);
+        self.model.as_ref()?.foreseen(minute - 1)
+    }
+
     /// The newest whole minute, and the state now: the experts that look at the level have seen the minute under way.
     fn origin(&self, now: Now) -> Option<(i64, State)> {
         let minute = now.timestamp.as_millis().div_euclid(MINUTE_MILLIS);
@@ -259,14 +269,21 @@ impl Forecaster {
             minute,
         );
         let known = self.model.as_ref().map_or(&[][..], |model| &model.seasons);
-        self.model = Some(Model::fit(base, &values, keeps, self.horizon, known));
+        self.model = Some(Model::fit(
+            base,
+            &values,
+            keeps,
+            self.horizon,
+            known,
+            self.parts,
+        ));
         self.fitted = Some((history.revision(), now));
     }
 
     fn mixture(&self, origin: i64, state: &State, ahead: usize) -> Mixture {
         let outlook = |model: &Model| model.outlook(origin, state, ahead);
         self.model.as_ref().map_or_else(
-            || Model::new(origin + 1, 1, self.horizon).outlook(origin, state, ahead),
+            || Model::new(origin + 1, 1, self.horizon, self.parts).outlook(origin, state, ahead),
             outlook,
         )
     }
@@ -276,7 +293,10 @@ impl Forecaster {
         let median = mixture.quantile(0.5);
         let raw = mixture.quantile(quantile);
         let upper = self.model.as_ref().map_or(raw, |model| {
-            model.calibration.corrected(quantile, median, raw)
+            let circumstance = model.circumstance(origin, origin + count(ahead));
+            model
+                .calibration
+                .corrected(quantile, median, raw, circumstance)
         });
         Outlook {
             point: mixture.point,

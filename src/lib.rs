@@ -21,31 +21,33 @@
 //! above. `tests/architecture.rs` parses this table and holds the sources to it.
 //!
 //! ```floors
-//!  0 clock units lifecycle causes
+//!  0 clock units lifecycle causes ablation
 //!  1 policy proxy gpu api
 //!  2 leader report
 //!  3 fleet
 //!  4 history
-//!  5 forecast behavior tuning
-//!  6 plan baseline
-//!  7 scale
-//!  8 config
-//!  9 controller
-//! 10 admin local telemetry simulate
-//! 11 app
-//! 12 demo
-//! 13 cli
+//!  5 forecast behavior
+//!  6 tuning baseline
+//!  7 plan
+//!  8 scale
+//!  9 config
+//! 10 controller
+//! 11 admin local telemetry simulate
+//! 12 app
+//! 13 demo
+//! 14 cli
 //! ```
 //!
 //! # What is pure
 //!
 //! ```pure
-//! units policy history forecast behavior tuning plan baseline controller leader::machine
+//! units ablation policy history forecast behavior tuning plan baseline controller leader::machine
 //! simulate::clairvoyant simulate::leader simulate::ledger simulate::play simulate::poisson simulate::timeline
 //! ```
 //!
 //! These name no runtime, socket, clock or random source: `now` and a seeded generator are given to them.
 
+pub mod ablation;
 pub mod admin;
 pub mod api;
 pub mod app;

@@ -38,6 +38,7 @@ pub use self::run::{Job, Outcome, Progress, SimulateError, simulate};
 pub use self::score::{Score, table};
 pub use self::timeline::Timeline;
 pub use self::trace::{Arrivals, Trace, TraceError};
+use crate::ablation::Parts;
 use crate::clock::Timestamp;
 
 /// What a violating request costs, in multiples of the pod-time that all requests together needed: the policy's
@@ -66,6 +67,8 @@ pub struct Settings {
     pub seed: u64,
     /// The wall clock at the trace's zero.
     pub zero: Timestamp,
+    /// What of sidescale works.
+    pub parts: Parts,
 }
 
 // === impl Settings ===
@@ -82,6 +85,7 @@ impl Default for Settings {
             seed: 1,
             // A Monday at midnight: most traces begin at midnight, and none says of which day.
             zero: Timestamp::from_secs(1_767_571_200),
+            parts: Parts::ALL,
         }
     }
 }

@@ -15,6 +15,7 @@
 
 mod candidates;
 mod life;
+mod queue;
 mod sight;
 #[cfg(test)]
 mod tests;
@@ -26,9 +27,12 @@ use serde::Serialize;
 pub use self::candidates::LONGEST_HOLD;
 use self::candidates::candidates;
 use self::life::Life;
+use self::sight::MARGIN_SECS;
 pub use self::sight::Sight;
 use self::sight::Sights;
+use crate::ablation::Parts;
 use crate::clock::Timestamp;
+use crate::forecast::Forecaster;
 use crate::history::{Bucket, History};
 
 /// The step of the candidates' worlds. Cold starts are ten times as long or more.
@@ -50,8 +54,11 @@ const LONGEST_STEP_BACK_SLOTS: i64 = 360;
 /// The candidates are compared this often.
 const COMPARED_EVERY_SLOTS: i64 = 30;
 /// Share of what the next tighter candidate suffered that a candidate bears. 0 believes in luck (one case of the suite at
-/// three times its best), a half keeps a fifth more pods than are ever needed.
-const NEIGHBOURS_SHARE: f64 = 0.2;
+/// three times its best), a half keeps a fifth more pods than are ever needed. The first hours have seen little, so
+/// more is borne at their beginning, and half of that after some eight hours.
+const NEIGHBOURS_SHARE: f64 = 0.15;
+const NEIGHBOURS_SHARE_FIRST: f64 = 0.5;
+const FIRST_SECS: f64 = 12.0 * 3_600.0;
 /// Headroom that was right most often, and how many pod-hours of doubt are held against being a factor of e away from it.
 const PRIOR_HEADROOM: f64 = 1.65;
 const PRIOR_POD_SECS: f64 = 7_200.0;
@@ -67,6 +74,8 @@ pub struct Facts {
     pub bounds: (u32, u32),
     /// What a request that waits too long costs, in multiples of the pod-time that it needs.
     pub cost_ratio: f64,
+    /// Requests that a pod serves at once; `None`: it is a rate that it serves, however that comes about.
+    pub slots: Option<f64>,
 }
 
 /// One way to decide.
@@ -117,6 +126,9 @@ pub struct Tuner {
     begins: i64,
     facts: Option<Facts>,
     best: Best,
+    /// Slots lived through.
+    age: u32,
+    parts: Parts,
 }
 
 /// The cheapest of all candidates, and of those that only look at the present.
@@ -126,11 +138,16 @@ struct Best {
     reactive: usize,
 }
 
+/// How far ahead a forecast is needed where a new pod takes `cold_start`.
+pub fn reach(cold_start: Duration) -> Duration {
+    cold_start.saturating_add(Duration::from_secs_f64(MARGIN_SECS))
+}
+
 // === impl Default for Tuner ===
 
 impl Default for Tuner {
     fn default() -> Self {
-        Self::new()
+        Self::new(Parts::ALL)
     }
 }
 
@@ -138,8 +155,8 @@ impl Default for Tuner {
 
 impl Tuner {
     /// Knows nothing yet.
-    pub fn new() -> Self {
-        let candidates = candidates();
+    pub fn new(parts: Parts) -> Self {
+        let candidates = candidates(parts);
         let tighter = (0..candidates.len())
             .map(|index| candidates::tighter(&candidates, index))
             .collect();
@@ -147,22 +164,31 @@ impl Tuner {
             candidates,
             tighter,
             lives: Vec::new(),
-            sights: Sights::default(),
+            sights: Sights::new(parts.seasons),
             next: None,
             begins: 0,
             facts: None,
             best: Best::default(),
+            age: 0,
+            parts,
         }
     }
 
-    /// Takes what is new in the history. Once a turn; costs some microseconds every ten seconds.
-    pub fn observe(&mut self, now: Timestamp, history: &History, facts: Facts) {
+    /// Takes what is new in the history, and what was forecast from it. Once a turn; costs some microseconds every ten
+    /// seconds.
+    pub fn observe(
+        &mut self,
+        now: Timestamp,
+        history: &History,
+        forecaster: &Forecaster,
+        facts: Facts,
+    ) {
         let end = now.as_millis().div_euclid(SLOT_MILLIS);
         if self
             .next
             .is_some_and(|next| next - end > LONGEST_STEP_BACK_SLOTS)
         {
-            *self = Self::new();
+            *self = Self::new(self.parts);
         }
         self.facts = Some(facts);
         let next = self.next.unwrap_or_else(|| {
@@ -191,7 +217,7 @@ impl Tuner {
                 }
                 minute.and_then(|(_, rate)| rate)
             });
-            self.live(slot, rate, &facts);
+            self.live(slot, rate, forecaster.foreseen(start), &facts);
         }
         self.next = Some(until);
     }
@@ -223,9 +249,9 @@ impl Tuner {
     }
 
     /// Ten seconds pass in all worlds; `rate` arrivals a second, `None`: nobody looked, and the worlds stand still.
-    fn live(&mut self, slot: i64, rate: Option<f64>, facts: &Facts) {
+    fn live(&mut self, slot: i64, rate: Option<f64>, foreseen: Option<[f64; 2]>, facts: &Facts) {
         let cold_start = facts.cold_start.as_secs_f64();
-        self.sights.see(slot, rate, cold_start);
+        self.sights.see(slot, rate, cold_start, foreseen);
         let Some(rate) = rate.filter(|_| slot >= self.begins) else {
             return;
         };
@@ -239,7 +265,8 @@ impl Tuner {
             let need = seen[candidate.sight as usize] * candidate.headroom / facts.pod_rps;
             life.ask(need, candidate, facts);
         }
-        if slot.rem_euclid(COMPARED_EVERY_SLOTS) == 0 {
+        self.age = self.age.saturating_add(1);
+        if slot.rem_euclid(COMPARED_EVERY_SLOTS) == 0 && self.parts.tuning {
             self.compare(facts);
         }
     }
@@ -258,9 +285,11 @@ impl Tuner {
 
     fn compare(&mut self, facts: &Facts) {
         let late_cost = facts.cost_ratio / facts.pod_rps;
+        let age = f64::from(self.age) * SLOT_SECS;
+        let share = NEIGHBOURS_SHARE + NEIGHBOURS_SHARE_FIRST * (-age / FIRST_SECS).exp();
         let cost = |index: usize| {
             let (own, near) = (&self.lives[index], &self.lives[self.tighter[index]]);
-            let late = own.late + NEIGHBOURS_SHARE * (near.late - own.late);
+            let late = own.late + share * (near.late - own.late);
             own.doubt + own.pod_secs + late_cost * late
         };
         let cheapest = |reactive: bool| {
@@ -269,7 +298,11 @@ impl Tuner {
                 .min_by(|a, b| cost(*a).total_cmp(&cost(*b)))
         };
         self.best = Best {
-            any: cheapest(false).unwrap_or(0),
+            any: if self.parts.tuning {
+                cheapest(false).unwrap_or(0)
+            } else {
+                candidates::untuned(&self.candidates)
+            },
             reactive: cheapest(true).unwrap_or(0),
         };
     }

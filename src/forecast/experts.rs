@@ -35,6 +35,8 @@ pub(super) struct Periods {
     pub week: bool,
     /// Another period that was found, in minutes.
     pub cycle: Option<usize>,
+    /// Nothing that was before is looked up, not even yesterday.
+    pub is_without: bool,
 }
 
 /// What is known at the end of a minute.
@@ -55,6 +57,9 @@ pub(super) struct State {
 impl Periods {
     /// The period of each reference in minutes, and over how many of its cycles the median goes.
     pub(super) fn references(self) -> [Option<(usize, usize)>; REFERENCES] {
+        if self.is_without {
+            return [None; REFERENCES];
+        }
         [
             Some((DAY, 1)),
             Some((WEEK, 1)),
@@ -69,7 +74,8 @@ impl Periods {
         // The day always: before it can be found, the second day can already learn from the first one's errors.
         let week = self.week.then_some((WEEK, 2));
         let cycle = self.cycle.map(|minutes| (minutes, 5));
-        [Some((DAY, 5)), week, cycle].into_iter().flatten()
+        let day = (!self.is_without).then_some((DAY, 5));
+        [day, week, cycle].into_iter().flatten()
     }
 }
 

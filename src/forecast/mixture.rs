@@ -20,13 +20,19 @@ const PRIOR_ERRORS: [f64; 5] = [-0.25, -0.1, 0.0, 0.1, 0.25];
 /// The prior counts as much as this many errors that were seen.
 const PRIOR_COUNT: f64 = 4.0;
 
-/// One expert's errors under like circumstances: of late, and at the same phase.
+/// The part of the errors at any time among those that make a distribution. 0, and a tail is taken from some tens of errors;
+/// above a half, and a jump of every morning is no longer told from the calm before it.
+const ANYTIME_SHARE: f64 = 0.3;
+
+/// One expert's errors: of late, at the same phase, and at any time.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Record {
     /// Error (truth less forecast, carried over to the present level) and weight.
     pub recent: Vec<(f64, f64)>,
     /// As `recent`.
     pub phase: Vec<(f64, f64)>,
+    /// As `recent`; says how far errors go, not who is right.
+    pub anytime: Vec<(f64, f64)>,
 }
 
 /// What will be, as weighted values.
@@ -56,7 +62,10 @@ impl Mixture {
         let scale = typical.max(least).max(1e-9);
         let weight = |loss: f64| (loss / scale + NO_LOSS).powi(-SHARPNESS);
         let sum: f64 = losses.iter().flatten().map(|loss| weight(*loss)).sum();
-        let mut mixture = Self::default();
+        let mut mixture = Self {
+            values: Vec::with_capacity(1_024),
+            ..Self::default()
+        };
         for (expert, loss) in losses.into_iter().enumerate() {
             let Some(loss) = loss else { continue };
             let weight = weight(loss) / sum;
@@ -86,17 +95,23 @@ impl Mixture {
     }
 
     fn mix_in(&mut self, said: f64, weight: f64, record: &Record) {
-        let parts = [&record.recent, &record.phase];
         let seen = (record.recent.len() + record.phase.len()) as f64;
         let prior = PRIOR_COUNT / (PRIOR_COUNT + seen);
         for share in PRIOR_ERRORS {
             let part = weight * prior / PRIOR_ERRORS.len() as f64;
             self.values.push((said * (1.0 + share), part));
         }
-        let spoken = parts.iter().filter(|part| !part.is_empty()).count().max(1) as f64;
-        for part in parts {
+        let anytime = if record.anytime.is_empty() {
+            0.0
+        } else {
+            ANYTIME_SHARE
+        };
+        let like = [&record.recent, &record.phase];
+        let spoken = like.iter().filter(|part| !part.is_empty()).count().max(1) as f64;
+        let like = like.map(|part| (part, (1.0 - anytime) / spoken));
+        for (part, of) in like.into_iter().chain([(&record.anytime, anytime)]) {
             let total: f64 = part.iter().map(|(_, weight)| weight).sum();
-            let share = weight * (1.0 - prior) / spoken / total;
+            let share = weight * (1.0 - prior) * of / total;
             let values = part
                 .iter()
                 .map(|(error, weight)| ((said + error).max(0.0), weight * share));

@@ -1,18 +1,19 @@
 //! What was learnt from the minutes so far: the experts' states and the errors they would have made.
 //!
-//! Everything here is a function of the series of minutes and the horizon, computed a minute at a time: a model fitted
-//! to two weeks at once and one that lived through them are the same. So a new leader begins with the record of the
-//! old one, without being told.
+//! Everything here is a function of the series of minutes and the horizon, computed a minute at a time. So a new leader
+//! begins with nearly the record of the old one, without being told: where no season came or went, with the same, else
+//! with that of a leader that had known the seasons all along.
 
 mod record;
 
 use std::collections::VecDeque;
 
 use super::Season;
-use super::calibration::{Calibration, LEVELS, Pending};
+use super::calibration::{Calibration, Circumstance, LEVELS, Pending};
 use super::experts::{EXPERTS, Periods, REFERENCES, State, narrow};
 use super::mixture::{Mixture, Record};
 use super::season::{DAY, WEEK, detect};
+use crate::ablation::Parts;
 
 /// Distances at which today's level is compared with that of a reference, half an hour in all. Their median is taken,
 /// so that a jump that came three minutes early is no change of level.
@@ -21,9 +22,14 @@ const COMPARED: [i64; 7] = [0, 4, 8, 13, 18, 24, 30];
 const MOST_SCALE: f64 = 4.0;
 /// This share of the typical load is added to both sides of the comparison: 0 against 0 is the same level.
 const SCALE_FLOOR: f64 = 0.1;
-/// A forecast is graded every third minute, for the last two days before a fit: a third of the work, the same record.
+/// A forecast is made every minute of the last four days before a fit, as far back as the plan's rules look, and every third
+/// is graded: neighbours have the same fate.
 const GRADED_EVERY: i64 = 3;
-const GRADED_BEFORE_FIT: i64 = 2 * 1_440;
+const MADE_BEFORE_FIT: i64 = 4 * 1_440;
+/// The quantiles at the horizon that are remembered for each minute, indices into [`LEVELS`]: 80 % and 99 %.
+const REMEMBERED: [usize; 2] = [1, 4];
+/// Minutes whose mean is compared with as many before them.
+const SLOPE_MINUTES: i64 = 5;
 /// Seasons are looked for this often, in minutes.
 const SEASONS_EVERY: i64 = 60;
 
@@ -44,6 +50,8 @@ pub(super) struct Model {
     references: Vec<[f32; REFERENCES]>,
     /// At the end of a minute; `None` before the first that was seen.
     states: Vec<Option<State>>,
+    /// What was forecast at the end of a minute for the horizon; NaN: nothing.
+    foreseen: Vec<[f32; REMEMBERED.len()]>,
     /// By lead: the errors that forecasts for a minute would have had.
     errors: Vec<Vec<[f32; EXPERTS]>>,
     pub(super) seasons: Vec<Season>,
@@ -51,13 +59,14 @@ pub(super) struct Model {
     pub(super) calibration: Calibration,
     pending: VecDeque<Pending>,
     seen: usize,
+    parts: Parts,
 }
 
 // === impl Model ===
 
 impl Model {
     /// An empty model that begins with minute `base`, keeps `keeps` minutes and is judged at `horizon` minutes ahead.
-    pub(super) fn new(base: i64, keeps: usize, horizon: usize) -> Self {
+    pub(super) fn new(base: i64, keeps: usize, horizon: usize, parts: Parts) -> Self {
         let mut leads = vec![1, horizon.div_ceil(3), horizon, 3 * horizon];
         leads.dedup();
         Self {
@@ -70,11 +79,16 @@ impl Model {
             smooth: Vec::new(),
             references: Vec::new(),
             states: Vec::new(),
+            foreseen: Vec::new(),
             seasons: Vec::new(),
-            periods: Periods::default(),
-            calibration: Calibration::default(),
+            periods: Periods {
+                is_without: !parts.seasons,
+                ..Periods::default()
+            },
+            calibration: Calibration::new(parts.calibration),
             pending: VecDeque::new(),
             seen: 0,
+            parts,
         }
     }
 
@@ -85,12 +99,15 @@ impl Model {
         keeps: usize,
         horizon: usize,
         known: &[Season],
+        parts: Parts,
     ) -> Self {
-        let mut model = Self::new(base, keeps, horizon);
-        model.adopt(detect(values, known));
-        let graded_from = base + count(values.len()) - GRADED_BEFORE_FIT;
+        let mut model = Self::new(base, keeps, horizon, parts);
+        if parts.seasons {
+            model.adopt(detect(values, known));
+        }
+        let made_from = base + count(values.len()) - MADE_BEFORE_FIT;
         for value in values {
-            model.push(*value, model.end() >= graded_from);
+            model.push(*value, model.end() >= made_from);
         }
         model
     }
@@ -103,13 +120,12 @@ impl Model {
     /// Takes the next minute: its rate, or NaN when nobody saw it.
     pub(super) fn observe(&mut self, value: f32) {
         self.push(value, true);
-        if self.end().rem_euclid(SEASONS_EVERY) == 0 {
+        if self.parts.seasons && self.end().rem_euclid(SEASONS_EVERY) == 0 {
             let found = detect(&self.values, &self.seasons);
             if periods_of(&found, self.longest()) == self.periods {
                 self.seasons = found;
             } else {
-                let known = std::mem::take(&mut self.seasons);
-                *self = Self::fit(self.base, &self.values, self.keeps, self.horizon, &known);
+                self.relearn(found);
             }
         }
         if self.values.len() >= self.keeps + DAY {
@@ -120,6 +136,31 @@ impl Model {
     /// The state at the end of the newest minute; `None` while nothing was seen.
     pub(super) fn state(&self) -> Option<State> {
         self.states.last().copied().flatten()
+    }
+
+    /// The 80 % and the 99 % quantile that were forecast at the end of a minute for the horizon.
+    pub(super) fn foreseen(&self, minute: i64) -> Option<[f64; REMEMBERED.len()]> {
+        let said = self.foreseen[self.index(minute)?].map(f64::from);
+        said.iter().all(|value| value.is_finite()).then_some(said)
+    }
+
+    /// The circumstance in which the minute `target` is forecast at the end of the minute `origin`.
+    pub(super) fn circumstance(&self, origin: i64, target: i64) -> Circumstance {
+        let mean = |ago: i64| {
+            let seen = (ago..ago + SLOPE_MINUTES)
+                .filter_map(|ago| Some(f64::from(self.values[self.index(origin - ago)?])))
+                .filter(|value| value.is_finite());
+            let (sum, count) =
+                seen.fold((0.0, 0.0), |(sum, count), value| (sum + value, count + 1.0));
+            sum / count
+        };
+        let (new, old) = (mean(0), mean(SLOPE_MINUTES));
+        // A request in two seconds more than none is no doubling.
+        let slope = (new - old) / (new.max(old) + 0.5);
+        Circumstance {
+            slope: if slope.is_finite() { slope } else { 0.0 },
+            minute: target,
+        }
     }
 
     /// What will be `ahead` minutes after the minute `origin`, from the state at its end.
@@ -150,6 +191,19 @@ impl Model {
         Mixture::new(&said, &records, typical)
     }
 
+    /// Learns the same minutes with other seasons. What was forecast so far and its record stay what they were.
+    fn relearn(&mut self, seasons: Vec<Season>) {
+        let mut model = Self::new(self.base, self.keeps, self.horizon, self.parts);
+        model.adopt(seasons);
+        for value in &self.values {
+            model.push(*value, false);
+        }
+        model.calibration = std::mem::take(&mut self.calibration);
+        model.pending = std::mem::take(&mut self.pending);
+        model.foreseen = std::mem::take(&mut self.foreseen);
+        *self = model;
+    }
+
     fn longest(&self) -> usize {
         self.leads.last().copied().unwrap_or(1)
     }
@@ -159,7 +213,7 @@ impl Model {
         self.seasons = seasons;
     }
 
-    fn push(&mut self, value: f32, grades: bool) {
+    fn push(&mut self, value: f32, promises: bool) {
         let value = if value >= 0.0 && value.is_finite() {
             value
         } else {
@@ -181,9 +235,11 @@ impl Model {
         let state = self.next_state(minute, f64::from(value));
         self.states.push(state);
         self.grade(minute, f64::from(value));
-        if let Some(state) = state.filter(|_| grades && minute.rem_euclid(GRADED_EVERY) == 0) {
-            self.promise(minute, &state);
-        }
+        let promised = state
+            .filter(|_| promises)
+            .map(|state| self.promise(minute, &state));
+        self.foreseen
+            .push(promised.unwrap_or([f32::NAN; REMEMBERED.len()]));
     }
 
     fn next_state(&self, minute: i64, value: f64) -> Option<State> {
@@ -201,27 +257,38 @@ impl Model {
 
     /// Scores the forecasts that were made for this minute.
     fn grade(&mut self, minute: i64, truth: f64) {
-        while let Some(pending) = self.pending.front().copied().filter(|p| p.minute <= minute) {
+        while let Some(pending) = self
+            .pending
+            .front()
+            .copied()
+            .filter(|p| p.circumstance.minute <= minute)
+        {
             self.pending.pop_front();
-            if pending.minute == minute && truth.is_finite() {
+            if pending.circumstance.minute == minute && truth.is_finite() {
                 self.calibration.score(&pending, truth);
             }
         }
     }
 
-    /// Makes the forecast that will be graded.
-    fn promise(&mut self, minute: i64, state: &State) {
+    /// Makes the forecast of the horizon; some are graded.
+    fn promise(&mut self, minute: i64, state: &State) -> [f32; REMEMBERED.len()] {
         let mixture = self.outlook(minute, state, self.horizon);
+        let circumstance = self.circumstance(minute, minute + count(self.horizon));
         let median = mixture.quantile(0.5);
-        self.pending.push_back(Pending {
-            minute: minute + count(self.horizon),
-            levels: LEVELS.map(|level| {
-                self.calibration
-                    .corrected(level, median, mixture.quantile(level))
-            }),
-            median,
-            last: f64::from(state.last()),
+        let levels = LEVELS.map(|level| {
+            let raw = mixture.quantile(level);
+            self.calibration.corrected(level, median, raw, circumstance)
         });
+        if minute.rem_euclid(GRADED_EVERY) == 0 {
+            self.pending.push_back(Pending {
+                circumstance,
+                levels,
+                median,
+                last: f64::from(state.last()),
+                typical: f64::from(state.typical),
+            });
+        }
+        REMEMBERED.map(|level| narrow(levels[level]))
     }
 
     fn errors_of(&self, minute: i64, lead: usize, truth: f64) -> [f32; EXPERTS] {
@@ -314,6 +381,7 @@ impl Model {
         self.smooth.drain(..minutes);
         self.references.drain(..minutes);
         self.states.drain(..minutes);
+        self.foreseen.drain(..minutes);
         for errors in &mut self.errors {
             errors.drain(..minutes);
         }

@@ -58,7 +58,11 @@ impl Leader {
     pub fn new(settings: &Settings) -> Self {
         let policy = policy(settings);
         Self {
-            controller: Controller::new(Some(History::new(policy.prediction.history)), &policy),
+            controller: Controller::without(
+                settings.parts,
+                Some(History::new(policy.prediction.history)),
+                &policy,
+            ),
             policy,
             zero: settings.zero,
             snapshot: Snapshot::default(),

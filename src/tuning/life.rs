@@ -5,6 +5,7 @@
 
 use std::collections::VecDeque;
 
+use super::queue::late_share;
 use super::{Candidate, Facts, SLOT_SECS};
 use crate::units::pods;
 
@@ -68,6 +69,15 @@ impl Life {
             1.0
         } else {
             (high - longest) / (high - low)
+        };
+        let late = match facts.slots {
+            Some(slots) => late.max(late_share(
+                rate,
+                served,
+                f64::from(self.ready) * slots,
+                SLO_SECS,
+            )),
+            None => late,
         };
         self.pod_secs = self.pod_secs * decay + f64::from(self.pods()) * SLOT_SECS;
         self.late = self.late * decay + late * rate * SLOT_SECS;

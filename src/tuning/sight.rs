@@ -22,7 +22,7 @@ const BURST_NOISE: f64 = 2.0;
 /// How a trend fades, per minute: a rise of ten minutes seldom goes on for an hour.
 const TREND_DAMPING: f64 = 0.9;
 /// Until a turn has asked and a new pod has been found, in seconds.
-const MARGIN_SECS: f64 = 15.0;
+pub(super) const MARGIN_SECS: f64 = 15.0;
 /// A pattern of the past makes the present at most so many times as large: a day that began at nothing is no pattern.
 const MOST_GROWTH: f64 = 8.0;
 /// Arrivals a second added to both sides of a ratio: nothing to one is no growth without bound.
@@ -44,6 +44,10 @@ pub enum Sight {
     HighSeason,
     /// As high as the median of the last seven days was at this time.
     SeasonLevel,
+    /// The forecast's 80 % quantile at the cold start, or the present level.
+    Forecast80,
+    /// Its 99 % quantile, or the present level.
+    Forecast99,
     /// The highest of the last hour.
     PeakOfHour,
     /// The highest of the last six hours.
@@ -67,6 +71,8 @@ pub(super) struct Sights {
     growth: Vec<f64>,
     heights: Vec<f64>,
     peaks: [Peak; 3],
+    /// The days before are not looked at.
+    is_without_seasons: bool,
     rates: Option<[f64; Sight::ALL.len()]>,
 }
 
@@ -78,13 +84,15 @@ struct Peak(VecDeque<(i64, f64)>);
 
 impl Sight {
     /// All, those that see least first.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Level,
         Self::Trend,
         Self::Ramp,
         Self::Season,
         Self::HighSeason,
         Self::SeasonLevel,
+        Self::Forecast80,
+        Self::Forecast99,
         Self::PeakOfHour,
         Self::PeakOfSixHours,
         Self::PeakOfDay,
@@ -99,10 +107,27 @@ impl Sight {
             Self::Season => "the usual course of the day and the trend",
             Self::HighSeason => "the steepest days at this time",
             Self::SeasonLevel => "the usual height at this time",
+            Self::Forecast80 => "the forecast's 80 % quantile",
+            Self::Forecast99 => "the forecast's 99 % quantile",
             Self::PeakOfHour => "the peak of the last hour",
             Self::PeakOfSixHours => "the peak of the last six hours",
             Self::PeakOfDay => "the peak of the last day",
         }
+    }
+
+    /// Whether it knows the days before.
+    pub(super) const fn is_seasonal(self) -> bool {
+        matches!(self, Self::Season | Self::HighSeason | Self::SeasonLevel)
+    }
+
+    /// Whether it is the forecaster's.
+    pub(super) const fn is_forecast(self) -> bool {
+        matches!(self, Self::Forecast80 | Self::Forecast99)
+    }
+
+    /// Whether it says something of what has not come yet.
+    pub(super) const fn looks_ahead(self) -> bool {
+        !self.is_peak() && !matches!(self, Self::Level)
     }
 
     pub(super) const fn is_peak(self) -> bool {
@@ -116,13 +141,27 @@ impl Sight {
 // === impl Sights ===
 
 impl Sights {
+    /// Nothing was seen yet; `seasons`: the days before will be looked at.
+    pub(super) fn new(seasons: bool) -> Self {
+        Self {
+            is_without_seasons: !seasons,
+            ..Self::default()
+        }
+    }
+
     /// What `sight` says will arrive, a second; `None` before anything was seen.
     pub(super) fn rate(&self, sight: Sight) -> Option<f64> {
         self.rates.map(|rates| rates[sight as usize])
     }
 
-    /// Ten seconds have passed.
-    pub(super) fn see(&mut self, slot: i64, rate: Option<f64>, cold_start_secs: f64) {
+    /// Ten seconds have passed; `foreseen`: what the forecaster said for a cold start later, its two quantiles.
+    pub(super) fn see(
+        &mut self,
+        slot: i64,
+        rate: Option<f64>,
+        cold_start_secs: f64,
+        foreseen: Option<[f64; 2]>,
+    ) {
         if self.slots.len() == RAMP_SLOTS {
             self.slots.pop_front();
         }
@@ -134,10 +173,12 @@ impl Sights {
         let ahead = (cold_start_secs + MARGIN_SECS) / 60.0;
         if slot.rem_euclid(SLOTS_A_MINUTE) == SLOTS_A_MINUTE - 1 {
             self.end_minute();
-            self.look_back(ahead);
+            if !self.is_without_seasons {
+                self.look_back(ahead);
+            }
         }
         if rate.is_some() {
-            self.look_ahead(slot, ahead);
+            self.look_ahead(slot, ahead, foreseen);
         }
     }
 
@@ -188,7 +229,7 @@ impl Sights {
         self.heights.sort_unstable_by(f64::total_cmp);
     }
 
-    fn look_ahead(&mut self, slot: i64, ahead: f64) {
+    fn look_ahead(&mut self, slot: i64, ahead: f64, foreseen: Option<[f64; 2]>) {
         let slow = self.mean_of_slots(LEVEL_SLOTS, 0);
         let fast = self.mean_of_slots(2, 0);
         let noise = BURST_NOISE * (fast.max(0.0) / 20.0).sqrt();
@@ -202,6 +243,7 @@ impl Sights {
         };
         let height = quantile_of(&self.heights, 0.5).unwrap_or(level);
         let (season, high) = (grown(0.5), grown(0.85));
+        let [likely, extreme] = foreseen.unwrap_or([level; 2]);
         let spans = [360, 6 * 360, 24 * 360];
         let mut peaks = spans.into_iter().zip(&mut self.peaks);
         let mut peak = || {
@@ -216,6 +258,8 @@ impl Sights {
             trend.max(season),
             trend.max(high),
             trend.max(height),
+            level.max(likely),
+            level.max(extreme),
             peak(),
             peak(),
             peak(),

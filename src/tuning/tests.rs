@@ -14,6 +14,7 @@ fn facts() -> Facts {
         cold_start: Duration::from_secs(300),
         bounds: (1, 48),
         cost_ratio: 50.0,
+        slots: None,
     }
 }
 
@@ -41,9 +42,9 @@ fn at(second: i64) -> Timestamp {
 
 /// A tuner that has replayed all of it.
 fn replayed(history: &History, end: i64, facts: Facts) -> Tuner {
-    let mut tuner = Tuner::new();
+    let mut tuner = Tuner::new(Parts::ALL);
     for _turn in 0..20 {
-        tuner.observe(at(end), history, facts);
+        tuner.observe(at(end), history, &Forecaster::default(), facts);
     }
     tuner
 }
@@ -109,11 +110,11 @@ fn a_morning_that_comes_each_day_is_seen_before_it_comes() {
 fn a_leader_that_replays_the_history_decides_as_one_that_lived_through_it() {
     let waves = |second: i64| 40.0 + 20.0 * (second as f64 / 700.0).sin();
     let end = 6 * HOUR;
-    let mut lived = Tuner::new();
+    let mut lived = Tuner::new(Parts::ALL);
     let mut history = History::new(Duration::from_secs(86_400));
     for second in (10..=end).step_by(10) {
         record(&mut history, second, waves(second));
-        lived.observe(at(second), &history, facts());
+        lived.observe(at(second), &history, &Forecaster::default(), facts());
     }
     let replayed = replayed(&history, end, facts());
     // The first slot ends where the history begins.
@@ -127,10 +128,10 @@ fn a_leader_that_replays_the_history_decides_as_one_that_lived_through_it() {
 #[test]
 fn while_the_past_is_replayed_there_is_no_advice() {
     let history = history(2 * DAY, |_| 30.0);
-    let mut tuner = Tuner::new();
-    tuner.observe(at(2 * DAY), &history, facts());
+    let mut tuner = Tuner::new(Parts::ALL);
+    tuner.observe(at(2 * DAY), &history, &Forecaster::default(), facts());
     assert_eq!(tuner.advice(at(2 * DAY), false), None);
-    assert_eq!(Tuner::new().advice(at(0), false), None);
+    assert_eq!(Tuner::new(Parts::ALL).advice(at(0), false), None);
 }
 
 #[test]
@@ -141,7 +142,7 @@ fn time_that_nobody_saw_is_no_time_without_load() {
     let later = DAY / 2 + 1_800;
     record(&mut history, later, 30.0);
     for _turn in 0..3 {
-        tuner.observe(at(later), &history, facts());
+        tuner.observe(at(later), &history, &Forecaster::default(), facts());
     }
     let after = advice(&tuner, later);
     assert!(
@@ -155,12 +156,12 @@ fn time_that_nobody_saw_is_no_time_without_load() {
 fn a_clock_that_goes_back_for_long_makes_it_learn_anew() {
     let history = history(DAY, |_| 30.0);
     let mut tuner = replayed(&history, DAY, facts());
-    tuner.observe(at(DAY - 60), &history, facts());
+    tuner.observe(at(DAY - 60), &history, &Forecaster::default(), facts());
     assert!(
         tuner.advice(at(DAY - 60), false).is_some(),
         "a minute is nothing"
     );
-    tuner.observe(at(DAY / 2), &history, facts());
+    tuner.observe(at(DAY / 2), &history, &Forecaster::default(), facts());
     assert!(
         tuner
             .next
@@ -170,7 +171,7 @@ fn a_clock_that_goes_back_for_long_makes_it_learn_anew() {
 
 #[test]
 fn the_tighter_neighbour_is_of_the_same_kind_and_a_step_below() {
-    let all = candidates();
+    let all = candidates(Parts::ALL);
     assert!(all.len() > 300, "{}", all.len());
     for (index, own) in all.iter().enumerate() {
         let other = all[candidates::tighter(&all, index)];
@@ -193,13 +194,13 @@ proptest! {
         pod_rps in 0.01..1e4_f64,
     ) {
         let mut history = History::new(Duration::from_secs(86_400));
-        let mut tuner = Tuner::new();
+        let mut tuner = Tuner::new(Parts::ALL);
         let facts = Facts { pod_rps, ..facts() };
         let mut second = 0;
         for rate in rates {
             second += 10;
             record(&mut history, second, rate);
-            tuner.observe(at(second), &history, facts);
+            tuner.observe(at(second), &history, &Forecaster::default(), facts);
             if let Some(advice) = tuner.advice(at(second), false) {
                 prop_assert!(advice.need.is_finite() && advice.need >= 0.0, "{advice:?}");
                 prop_assert!(advice.late >= 0.0 && advice.pod_hours >= 0.0, "{advice:?}");
