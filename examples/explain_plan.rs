@@ -1,5 +1,5 @@
-//! A plan and its reasons, four times: a calm minute, the minute before a wave, the wave's end, and a small one in sight.
-//! You will see the numbers that each step used, and why the pods that the wave needed are not given back at once.
+//! A plan and its reasons, four times: the first seconds, a calm minute, the minute before a wave, and the wave's end. You
+//! will see the numbers that each step used, and why the pods that the wave needed are not given back at once.
 //!
 //! `cargo run --example explain_plan`
 #![expect(clippy::print_stdout, reason = "an example shows its output")]
@@ -8,9 +8,12 @@ use std::time::Duration;
 
 use sidescale::clock::{Instant, Now, Timestamp};
 use sidescale::fleet::{Member, Pod, PodPhase, Reading, Snapshot};
-use sidescale::forecast::{Forecast, ForecastPoint};
-use sidescale::plan::{Inputs, Plan, Planner, Recent, Window, Work};
+use sidescale::plan::{Inputs, Plan, Planner, Recent, Unlearnt, Window, Work};
 use sidescale::policy;
+use sidescale::tuning::{Advice, Candidate, Sight};
+
+/// What a pod carries: eight at once, of two seconds each.
+const POD_RPS: f64 = 4.0;
 
 const POLICY: &str = "mode: auto
 minReplicas: 2
@@ -20,7 +23,7 @@ metrics: [{type: concurrency, averageValue: 8}]";
 fn main() -> Result<(), policy::PolicyError> {
     let policy = policy::read(POLICY)?;
     let mut planner = Planner::new();
-    let mut turn = |title: &str, secs: u64, replicas: u32, arrivals: f64, ahead: [f64; 8]| {
+    let mut turn = |title: &str, secs: u64, replicas: u32, arrivals: f64, advice| {
         let now = Now::at(Timestamp::from_secs(0), Duration::from_secs(secs));
         let inputs = Inputs {
             now,
@@ -31,19 +34,16 @@ fn main() -> Result<(), policy::PolicyError> {
                 service_seconds: 2.0,
                 gpu_seconds: None,
             }),
-            forecast: Some(&forecast(now, ahead)),
-            advice: None,
+            advice,
             lead_time: Duration::from_secs(180),
             history_back: true,
         };
         show(title, replicas, &planner.plan(&inputs));
     };
-    turn("A calm minute", 0, 4, 14.0, [15.0; 8]);
-    let wave = [15.0, 16.0, 20.0, 31.0, 36.0, 36.0, 34.0, 30.0];
-    turn("The minute before a wave", 300, 4, 14.2, wave);
-    turn("The wave's end", 1_200, 9, 15.0, [15.0; 8]);
-    let again = [14.0, 14.0, 14.0, 14.0, 14.0, 14.0, 26.0, 26.0];
-    turn("A small wave in sight", 1_800, 9, 13.0, again);
+    turn("The first seconds", 0, 4, 14.0, Err(Unlearnt::Load));
+    turn("A calm minute", 700, 4, 12.0, Ok(advice(12.0)));
+    turn("The minute before a wave", 1_000, 4, 12.2, Ok(advice(28.0)));
+    turn("The wave's end", 1_500, 9, 12.0, Ok(advice(13.0)));
     Ok(())
 }
 
@@ -68,18 +68,21 @@ fn steady(replicas: u32, arrivals: f64) -> Recent {
     }
 }
 
-fn forecast(now: Now, upper: [f64; 8]) -> Forecast {
-    let points = (0_u64..).zip(upper).map(|(minute, upper)| ForecastPoint {
-        at: now.timestamp + Duration::from_secs(60 * minute + 30),
-        point: upper * 0.9,
-        lower: upper * 0.8,
-        upper,
-    });
-    Forecast {
-        made: now.timestamp,
-        points: points.collect(),
-        trust: 0.9,
-        ..Forecast::default()
+fn advice(rate: f64) -> Advice {
+    let candidate = Candidate {
+        sight: Sight::Season,
+        headroom: 1.2,
+        hold: Duration::from_secs(600),
+        drain: Duration::from_secs(60),
+    };
+    Advice {
+        candidate,
+        rate,
+        need: rate * candidate.headroom / POD_RPS,
+        pod_rps: POD_RPS,
+        pod_hours: 412.0,
+        late: 96.0,
+        compared: 323,
     }
 }
 

@@ -16,7 +16,9 @@ use crate::clock::{Instant, Now, Timestamp};
 use crate::fleet::Snapshot;
 use crate::forecast::{Forecast, ForecastPoint, Forecaster};
 use crate::history::{Bucket, History};
-use crate::plan::{FAST_WINDOW, Inputs, Plan, Planner, Recent, SLOW_WINDOW, Window, Work};
+use crate::plan::{
+    FAST_WINDOW, Inputs, Plan, Planner, Recent, SLOW_WINDOW, Unlearnt, Window, Work,
+};
 use crate::policy::{LeadTime, Metric, Mode, Policy};
 use crate::report::Past;
 use crate::tuning::{Advice, Facts, Tuner, reach};
@@ -29,7 +31,7 @@ const ASSUMED_LEAD_TIME: Duration = Duration::from_secs(120);
 /// A turn, a patch and the way of a new endpoint to the clients lie around every start. Half of it and pods come as the
 /// load does; double and every pod is paid for ten seconds more.
 const LEAD_TIME_MARGIN: Duration = Duration::from_secs(10);
-/// How far the forecast reaches at least: the page has something to show, and `down` something to ask.
+/// How far the forecast reaches at least, so that the page has something to show.
 const LEAST_AHEAD: Duration = Duration::from_secs(15 * 60);
 /// What a request costs changes with the minutes; looked up every turn, it would be most of the turn's time.
 const WORK_EVERY_MILLIS: i64 = 10_000;
@@ -76,7 +78,9 @@ enum Memory {
 pub struct Turn {
     /// How many replicas, and why.
     pub plan: Plan,
-    /// Demand ahead; `None` before anything was seen.
+    /// The way to decide that is followed, and its record; `None` while nothing was learnt.
+    pub advice: Option<Advice>,
+    /// Demand ahead; `None` before anything was seen. It is shown, and nothing is planned by it.
     pub forecast: Option<Forecast>,
     /// How long a new pod takes.
     pub lead_time: Lead,
@@ -173,6 +177,8 @@ impl Controller {
     /// The past came late: this controller has recorded since `begun`.
     pub fn bring_back(&mut self, past: &History, begun: Timestamp) {
         self.history.merge_earlier(past, begun);
+        // What was learnt since knows nothing of it.
+        self.tuner = Tuner::new();
         self.memory = Memory::Back;
     }
 
@@ -216,8 +222,7 @@ impl Controller {
         let lead_time = self.lead_time(policy);
         self.forecaster.set_horizon(reach(lead_time.time));
         self.forecaster.observe(now, &self.history);
-        let down_window = policy.behavior.scale_down.stabilization_window;
-        let ahead = LEAST_AHEAD.max(lead_time.time + down_window + LEAD_TIME_MARGIN);
+        let ahead = LEAST_AHEAD.max(lead_time.time + LEAD_TIME_MARGIN);
         let forecast = self.forecast(now, ahead, policy.prediction.quantile);
         let work = self.work(now.timestamp);
         let advice = self.advice(now.timestamp, policy, work, lead_time.time);
@@ -228,7 +233,6 @@ impl Controller {
             snapshot,
             recent: self.recent(now.timestamp),
             work,
-            forecast: forecast.as_ref(),
             advice,
             lead_time: lead_time.time,
             history_back,
@@ -236,6 +240,7 @@ impl Controller {
         let shadows = self.shadow(now.instant, snapshot, policy, work, lead_time.time);
         Turn {
             plan,
+            advice: advice.ok(),
             forecast,
             lead_time,
             shadows,
@@ -268,24 +273,29 @@ impl Controller {
         self.work.map(|(_slot, work)| work)
     }
 
-    /// What would have cost least so far; `None` without a price, or until it is known what a pod carries.
+    /// What would have cost least so far, or why that is not known.
     fn advice(
         &mut self,
         now: Timestamp,
         policy: &Policy,
         work: Option<Work>,
         cold_start: Duration,
-    ) -> Option<Advice> {
+    ) -> Result<Advice, Unlearnt> {
         let facts = Facts {
-            cost_ratio: policy.prediction.cost_ratio?,
-            pod_rps: pod_rps(policy, work)?,
+            cost_ratio: policy.prediction.cost_ratio,
+            pod_rps: pod_rps(policy, work).ok_or(Unlearnt::Work)?,
             slots: slots(policy, work),
             cold_start,
             bounds: (policy.min_replicas, policy.max_replicas),
         };
         self.tuner
             .observe(now, &self.history, &self.forecaster, facts);
-        self.tuner.advice(now, policy.mode == Mode::Reactive)
+        let advice = self.tuner.advice(now, policy.mode == Mode::Reactive);
+        advice.ok_or(if self.tuner.is_replaying(now) {
+            Unlearnt::Replay
+        } else {
+            Unlearnt::Load
+        })
     }
 
     fn lead_time(&self, policy: &Policy) -> Lead {
@@ -374,8 +384,7 @@ fn window(seen: &Bucket) -> Window {
     }
 }
 
-/// What a pod carries a second, by the metric that allows least. With a `costRatio` that is the policy's target; else the
-/// target is taken for the share that HPA and KPA aim at: all then want the same of a pod, and differ in when they ask for it.
+/// What a pod can carry a second, by the metric that allows least.
 fn pod_rps(policy: &Policy, work: Option<Work>) -> Option<f64> {
     let rates = policy.metrics.iter().filter_map(|metric| match metric {
         Metric::RequestRate { per_second } => Some(*per_second),
@@ -387,10 +396,6 @@ fn pod_rps(policy: &Policy, work: Option<Work>) -> Option<f64> {
     rates
         .filter(|rate| rate.is_finite() && *rate > 0.0)
         .min_by(f64::total_cmp)
-        .map(|at_target| match policy.prediction.cost_ratio {
-            Some(_) => at_target,
-            None => at_target / shadows::TARGET,
-        })
 }
 
 /// Requests that a pod serves at once where it carries what [`pod_rps`] says (Little's law); `None`: no metric speaks of

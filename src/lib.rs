@@ -8,9 +8,9 @@
 //! # The way of the data
 //!
 //! ```text
-//! proxy, gpu  ->  report  ->  fleet  ->  history  ->  forecast  ->  plan  ->  scale
-//!  measure        one pod     all pods    weeks        quantiles    replicas   the Deployment
-//!                                                                   + reasons
+//! proxy, gpu  ->  report  ->  fleet  ->  history  ->  tuning  ->  plan  ->  scale
+//!  measure        one pod     all pods    weeks        advice     replicas   the Deployment
+//!                                                                 + reasons
 //! ```
 //!
 //! Everything left of `fleet` runs in every pod; everything right of it runs in the leader.

@@ -9,12 +9,10 @@ use serde::Serialize;
 
 use crate::clock::{Now, Timestamp};
 use crate::fleet::Snapshot;
-use crate::forecast::Forecast;
 use crate::policy::Policy;
 use crate::tuning::Advice;
 use crate::units::pods;
 
-mod ahead;
 mod memory;
 mod planner;
 mod present;
@@ -43,14 +41,23 @@ pub struct Inputs<'a> {
     pub recent: Recent,
     /// What one request costs; `None`: not known yet.
     pub work: Option<Work>,
-    /// Demand ahead; `None`: there is none, the plan is reactive.
-    pub forecast: Option<&'a Forecast>,
-    /// What the rule asks for that would have cost least; `None`: nothing was learnt yet, the forecast is heard instead.
-    pub advice: Option<Advice>,
+    /// What the way to decide asks for that would have cost least, or why none is known: the plan is then reactive.
+    pub advice: Result<Advice, Unlearnt>,
     /// From asking for a pod to its first answer, already at a high quantile.
     pub lead_time: Duration,
     /// Whether the history is there that a new leader waits for before it lowers.
     pub history_back: bool,
+}
+
+/// Why nothing was learnt yet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unlearnt {
+    /// What a pod carries a second is not known: no request has ended, or no GPU was seen.
+    Work,
+    /// Nobody has looked for as long as it takes to tell a rate.
+    Load,
+    /// The days before are still being lived through.
+    Replay,
 }
 
 /// The load that members reported, over two windows that end now.
@@ -75,7 +82,7 @@ pub struct Window {
     pub gpu_utilization: Option<f64>,
 }
 
-/// What one request costs on a pod that is not over its target.
+/// What one request costs on a pod that is not overloaded.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Work {
     /// From arrival to end, without waiting for other requests to end, in seconds.
@@ -95,7 +102,7 @@ pub struct Plan {
     pub desired: u32,
     /// What the present load needs, before limits; the replicas asked for where no load is known.
     pub needed_now: u32,
-    /// What the forecast needs within the lead time, before limits; `None` without a usable forecast.
+    /// What will be needed within the lead time, by what was learnt, before limits; `None`: nothing was learnt yet.
     pub needed_ahead: Option<u32>,
     /// One for each step that had something to say, in order.
     pub reasons: Vec<Reason>,
@@ -121,7 +128,7 @@ pub enum Step {
     Now,
     /// What will be needed within the lead time.
     Ahead,
-    /// How far the forecast is trusted.
+    /// What that rests on: the record of the way to decide that is followed, or why none is.
     Trust,
     /// Which of them the mode lets act.
     Mode,
@@ -129,14 +136,27 @@ pub enum Step {
     Starting,
     /// `minReplicas` and `maxReplicas`.
     Bounds,
-    /// Tolerance, stabilisation and rate limits.
+    /// How long a pod is kept, tolerance, stabilisation and rate limits.
     Behavior,
     /// What is not known: up is allowed, down is not.
     Unknown,
-    /// Going down, a decision of its own.
+    /// Going down.
     Down,
     /// A person has paused the Deployment: the plan is not carried out.
     Paused,
+}
+
+// === impl Unlearnt ===
+
+impl Unlearnt {
+    /// For a sentence: "nothing was learnt yet, as ...".
+    const fn words(self) -> &'static str {
+        match self {
+            Self::Work => "what a pod carries a second is not known",
+            Self::Load => "no load was seen for long enough",
+            Self::Replay => "the days before are still being lived through",
+        }
+    }
 }
 
 // === impl Reason ===

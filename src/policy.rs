@@ -29,7 +29,7 @@ pub struct Policy {
     pub min_replicas: u32,
     /// The most replicas, at least `min_replicas`.
     pub max_replicas: u32,
-    /// What a pod can carry, by each signal; never empty. The largest proposal wins.
+    /// What a pod can carry, by each signal; never empty. The signal that a pod is full by first decides.
     pub metrics: Vec<Metric>,
     /// How far and how carefully to look ahead.
     pub prediction: Prediction,
@@ -50,17 +50,17 @@ pub enum Mode {
     /// Plans and explains, writes no scale. The default: nobody is scaled by surprise.
     #[default]
     Observe,
-    /// The larger of what is needed now and what will be needed.
+    /// The larger of what is needed now and what will be needed, by what was learnt.
     Auto,
     /// As `Auto`, but never lowers.
     ScaleUpOnly,
-    /// The forecast alone.
+    /// What will be needed alone.
     Proactive,
-    /// What is needed now alone, as HPA would: the forecast is shown but does not act.
+    /// Only ways to decide that look at the present, as HPA does.
     Reactive,
 }
 
-/// A signal and what one pod should carry of it.
+/// A signal and what one pod can carry of it: full, and not yet overloaded. What is kept in hand beside that is learnt.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub enum Metric {
     /// GPU utilisation averaged over the pods, in percent of each device.
@@ -68,12 +68,13 @@ pub enum Metric {
         /// Percent, in (0, 100].
         average_utilization: f64,
     },
-    /// Requests a pod should get each second.
+    /// Requests that a pod can answer each second.
     RequestRate {
         /// Requests a second, above 0.
         per_second: f64,
     },
-    /// Requests in flight in a pod, waiting ones included.
+    /// Requests that a pod can have in flight on average with hardly one waiting: some fewer than its slots where they are spread
+    /// at random.
     Concurrency {
         /// Requests, above 0.
         average_value: f64,
@@ -83,18 +84,17 @@ pub enum Metric {
 /// How far and how carefully to look ahead.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Prediction {
-    /// The share of time that demand may stay below what is planned for, in (0.5, 1): 0.95 for `quantile: 95`.
+    /// The share of time that demand stays within the forecast's band that is shown, in (0.5, 1): 0.95 for `quantile: 95`.
     pub quantile: f64,
     /// What a request that waits too long costs, in multiples of the pod-time that it needs, from 1 to 10,000: the extra
-    /// pod-time that one would pay to keep all requests of a period within the SLO, over what they needed. Given, how far to
-    /// look ahead and how much to keep in hand is learnt by this price, and a metric's target is what a pod can carry;
-    /// `None`: demand is planned for at `quantile`, and a target is the share of a pod to aim at.
-    pub cost_ratio: Option<f64>,
+    /// pod-time that one would pay to keep all requests of a period within the SLO, over what they needed. How far to look
+    /// ahead and how much to keep in hand is learnt by this price.
+    pub cost_ratio: f64,
     /// How long a new pod takes until it answers.
     pub lead_time: LeadTime,
     /// How much history is kept and learnt from, between 1 h and 28 d.
     pub history: Duration,
-    /// The most the forecast may add to what is needed now, as a share of `max(needed now, 1)`; `None`: no limit but
+    /// The most that looking ahead may add to what is needed now, as a share of `max(needed now, 1)`; `None`: no limit but
     /// `max_replicas`.
     pub max_ahead: Option<f64>,
 }

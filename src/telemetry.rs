@@ -43,8 +43,8 @@
 //! | `sidescale_scale_writes_total` | counter | Changes of spec.replicas made by this leader, by direction |
 //! | `sidescale_fleet_arrivals_per_second` | gauge | Requests that arrive at the fleet each second |
 //! | `sidescale_fleet_requests_in_flight` | gauge | Requests in flight over the reporting pods |
-//! | `sidescale_forecast_arrivals_per_second` | gauge | Arrivals forecast for one lead time ahead: point, and the upper quantile planned for |
-//! | `sidescale_forecast_trust_ratio` | gauge | How far the forecast is trusted, 0 to 1 |
+//! | `sidescale_forecast_arrivals_per_second` | gauge | Arrivals forecast for one lead time ahead: point, and the upper quantile |
+//! | `sidescale_forecast_trust_ratio` | gauge | How far the forecast's own record lets it be trusted, 0 to 1 |
 //! | `sidescale_lead_time_seconds` | gauge | How long a new pod is expected to take until it answers |
 
 mod families;

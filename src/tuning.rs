@@ -248,6 +248,12 @@ impl Tuner {
         })
     }
 
+    /// Whether a part of the past is not lived through yet.
+    pub fn is_replaying(&self, now: Timestamp) -> bool {
+        let end = now.as_millis().div_euclid(SLOT_MILLIS);
+        self.next.is_some_and(|next| next < end)
+    }
+
     /// Ten seconds pass in all worlds; `rate` arrivals a second, `None`: nobody looked, and the worlds stand still.
     fn live(&mut self, slot: i64, rate: Option<f64>, foreseen: Option<[f64; 2]>, facts: &Facts) {
         let cold_start = facts.cold_start.as_secs_f64();

@@ -4,6 +4,7 @@ use serde::Serialize;
 
 use crate::clock::Timestamp;
 use crate::plan::{Plan, Reason};
+use crate::tuning::Advice;
 
 /// `/api/v1/plan`: the plan and what stands beside it.
 #[derive(Clone, Debug, Default, PartialEq, Serialize)]
@@ -29,6 +30,8 @@ pub struct Overview {
     pub acts: bool,
     /// The last plan; `None` where no leader answers: `conditions` say why.
     pub plan: Option<Plan>,
+    /// The way to decide that the plan follows, and its record; `None` while nothing was learnt.
+    pub advice: Option<Advice>,
     /// The fleet's pods.
     pub replicas: Replicas,
     /// Requests that arrive at the fleet each second.

@@ -212,6 +212,7 @@ async fn the_leaders_json_has_the_fields_that_the_page_reads() {
         keys(&plan),
         [
             "acts",
+            "advice",
             "arrivalsPerSecond",
             "conditions",
             "inFlight",
@@ -259,6 +260,30 @@ async fn the_leaders_json_has_the_fields_that_the_page_reads() {
         keys(&decisions[0]),
         ["acted", "at", "from", "reasons", "term", "to"]
     );
+}
+
+#[tokio::test]
+async fn what_was_learnt_is_told_in_numbers() {
+    let tasks = Tasks::here();
+    let address = serving(&Pod::leading(&clock()), &tasks).await;
+    let (_, plan) = get_json(address, "/api/v1/plan").await;
+    let advice = &plan["advice"];
+    assert_eq!(
+        keys(advice),
+        [
+            "candidate",
+            "compared",
+            "late",
+            "need",
+            "podHours",
+            "podRps",
+            "rate"
+        ]
+    );
+    let candidate = &advice["candidate"];
+    assert_eq!(keys(candidate), ["drain", "headroom", "hold", "sight"]);
+    assert_eq!(candidate["sight"], "season");
+    assert_eq!(keys(&candidate["hold"]), ["nanos", "secs"]);
 }
 
 #[tokio::test]

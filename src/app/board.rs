@@ -108,6 +108,7 @@ impl Board {
                 mode: policy.mode.label(),
                 acts,
                 plan: Some(turn.plan.clone()),
+                advice: turn.advice,
                 replicas,
                 arrivals_per_second: rate.unwrap_or_default(),
                 in_flight: snapshot.in_flight,

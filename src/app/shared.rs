@@ -23,7 +23,7 @@ use crate::report::meter::{Meter, Status};
 
 /// How often the meter is read: often enough to fill every slot of its ring when nobody asks for reports.
 const METER: Duration = Duration::from_secs(1);
-/// A pod with twice its target in flight is overrun: the leader should not wait for the next second.
+/// A pod with twice in flight what it can carry is overrun: the leader should not wait for the next second.
 const OVERRUN: f64 = 2.0;
 
 /// What all parts of a sidecar look at.
@@ -281,7 +281,7 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_overrun_at_twice_its_smallest_concurrency_target() {
+    fn a_pod_is_overrun_at_twice_what_its_tightest_concurrency_metric_lets_it_carry() {
         let mut policy = Policy::with_bounds(1, 2);
         policy.metrics = vec![
             Metric::RequestRate { per_second: 1.0 },

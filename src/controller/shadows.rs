@@ -8,8 +8,8 @@ use super::ShadowStates;
 use crate::baseline::{Rule, Shadow};
 use crate::clock::Instant;
 
-/// The shadows' target: what HPA's users set, and KPA's default.
-pub(super) const TARGET: f64 = 0.7;
+/// The share of what a pod can carry that the shadows aim at: what HPA's users set, and KPA's default.
+const TARGET: f64 = 0.7;
 /// The longest that a request may wait to be started.
 const SLO: Duration = Duration::from_secs(2);
 /// The step of the shadows' world.

@@ -8,7 +8,9 @@ use rand::{RngExt as _, SeedableRng as _};
 
 use super::*;
 use crate::fleet::{Member, Pod, PodPhase, Reading};
+use crate::plan::{Reason, Step};
 use crate::report::Load;
+use crate::units::pods;
 
 /// A Monday at noon.
 const NOON: Timestamp = Timestamp::from_secs(1_767_614_400);
@@ -163,19 +165,81 @@ fn the_shadows_are_given_the_pod_that_the_policy_describes() {
         service_seconds: 2.0,
         gpu_seconds: None,
     };
-    // Four in flight at two seconds each are two requests a second at the target, which is 70 % of what HPA would see.
+    // Four in flight at two seconds each are two requests a second.
     let rate = pod_rps(&policy(), Some(work)).expect("known");
-    assert!((rate - 2.0 / 0.7).abs() < 1e-9);
+    assert!((rate - 2.0).abs() < 1e-9);
     assert_eq!(pod_rps(&policy(), None), None);
     let mut controller =
         Controller::new(Some(History::new(Duration::from_secs(86_400))), &policy());
-    let turn = live(&mut controller, 0, 180, &second(5, 10.0));
+    let turn = live(&mut controller, 0, 180, &second(5, 7.0));
     let shadows = turn.shadows.expect("requests were completed");
+    // 7 a second are five pods at 70 % of what each can do.
     assert_eq!((shadows.hpa.desired, shadows.kpa.desired), (5, 5));
 }
 
-/// Two pods with a target of four in flight each, requests of a quarter of a second, and turns as the leader makes them:
-/// once a second, and a tenth of a second after the last one when a pod has more than twice its target.
+#[test]
+fn from_the_first_seconds_on_the_plan_follows_what_was_learnt() {
+    let mut controller =
+        Controller::new(Some(History::new(Duration::from_secs(86_400))), &policy());
+    let why = |turn: &Turn| {
+        let reasons = turn.plan.reasons.iter();
+        let trust = reasons.filter(|reason| reason.step == Step::Trust);
+        trust.map(|reason| reason.text.clone()).collect::<String>()
+    };
+    let turn = live(&mut controller, 0, 1, &second(5, 0.0));
+    assert_eq!(turn.advice, None);
+    assert!(why(&turn).ends_with("what a pod carries a second is not known"));
+    let turn = live(&mut controller, 1, 1, &second(5, 7.0));
+    assert_eq!(turn.advice, None);
+    let turn = live(&mut controller, 2, 178, &second(5, 7.0));
+    let advice = turn.advice.expect("three minutes were seen");
+    assert!((advice.pod_rps - 2.0).abs() < 1e-9, "{advice:?}");
+    assert!(why(&turn).starts_with("of 323 ways to decide"));
+    assert_eq!(turn.plan.needed_ahead, Some(pods(advice.need)));
+}
+
+/// Twelve days of five pods, up to noon.
+fn days_before() -> History {
+    let mut history = History::new(Duration::from_secs(14 * 86_400));
+    let length = Duration::from_secs(12 * 86_400);
+    let minutes = length.as_secs() / 60;
+    let past = Past {
+        start_millis: (NOON - length).as_millis(),
+        step_seconds: 60,
+        slots: (0..minutes)
+            .map(|_minute| second(5, 7.0).load.scaled(60.0))
+            .collect(),
+    };
+    history.merge_past(&past, NOON - length..NOON);
+    history
+}
+
+#[test]
+fn a_new_leader_lives_through_the_days_before_and_says_so() {
+    let mut controller = Controller::new(Some(days_before()), &policy());
+    let turn = live(&mut controller, 0, 1, &second(5, 7.0));
+    assert_eq!(turn.advice, None);
+    let told = |reason: &Reason| reason.text.ends_with("are still being lived through");
+    assert!(turn.plan.reasons.iter().any(told), "{:?}", turn.plan);
+    let turn = live(&mut controller, 1, 20, &second(5, 7.0));
+    let advice = turn.advice.expect("eleven days take some twenty turns");
+    assert!(advice.pod_hours > 100.0, "{advice:?}");
+}
+
+#[test]
+fn days_that_come_back_late_are_lived_through_as_well() {
+    let mut controller = Controller::new(None, &policy());
+    let turn = live(&mut controller, 0, 60, &second(5, 7.0));
+    let advice = turn.advice.expect("a minute was seen");
+    assert!(advice.pod_hours < 1.0, "{advice:?}");
+    controller.bring_back(&days_before(), NOON);
+    let turn = live(&mut controller, 60, 21, &second(5, 7.0));
+    let advice = turn.advice.expect("the days, too");
+    assert!(advice.pod_hours > 100.0, "{advice:?}");
+}
+
+/// Two pods that carry four in flight each, requests of a quarter of a second, and turns as the leader makes them:
+/// once a second, and a tenth of a second after the last one when a pod has more than twice of that.
 struct Pair {
     controller: Controller,
     rng: StdRng,
@@ -258,13 +322,13 @@ fn a_burst_on_a_fleet_that_was_calm_for_long_reaches_the_plan_well_within_a_seco
 }
 
 #[test]
-fn a_steady_poisson_stream_near_the_target_moves_no_plan() {
+fn a_steady_poisson_stream_moves_no_plan() {
     for seed in 0..4 {
         let mut pair = Pair::new(seed);
         // Windows of a few seconds are none yet.
-        pair.live(28.0, 60);
-        // Seven in flight in the mean, where the target is eight.
-        let (most, after) = pair.live(28.0, 900);
+        pair.live(16.0, 60);
+        // Half of what both can carry: what is kept in hand from the start wants both.
+        let (most, after) = pair.live(16.0, 900);
         assert_eq!(most, 2, "seed {seed}, after {after} ms");
     }
 }

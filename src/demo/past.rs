@@ -23,6 +23,8 @@ pub(super) struct Days {
     pub(super) factor: f64,
     /// From arrival to end, seconds.
     pub(super) service_seconds: f64,
+    /// How long a pod took to start.
+    pub(super) cold_start: Duration,
     /// Requests a second that a pod was given.
     pub(super) pod_rps: f64,
     /// The fewest pods there were.
@@ -47,6 +49,8 @@ pub(super) fn checkpoint(trace: &Trace, days: Days, kept: Duration, rng: &mut im
         slots: slots.collect(),
     };
     history.merge_past(&past, days.zero..days.zero + days.end);
+    // Without a start that was seen, all would be learnt with one that is assumed.
+    history.record_start(days.cold_start);
     history::encode(&history, &Sections::new())
 }
 
@@ -87,6 +91,7 @@ mod tests {
             end: Duration::from_secs(3 * 86_400),
             factor: 0.2,
             service_seconds: 2.0,
+            cold_start: Duration::from_secs(240),
             pod_rps: 3.0,
             least_pods: 1,
         };
@@ -107,5 +112,6 @@ mod tests {
             .work(days.zero + days.end)
             .expect("requests were completed");
         assert!((work.service_seconds - 2.0).abs() < 0.05, "{work:?}");
+        assert_eq!(history.lead_time(0.9), Some(Duration::from_secs(240)));
     }
 }

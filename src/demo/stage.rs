@@ -115,6 +115,7 @@ impl Stage {
             end: settings.begin,
             factor,
             service_seconds: server.service_time().as_secs_f64(),
+            cold_start: COLD_START,
             pod_rps: TARGET * server.requests_per_second(),
             least_pods: BOUNDS.0,
         };

@@ -29,7 +29,8 @@ pub(super) struct Memory {
     unready: BTreeMap<String, Instant>,
     /// Requests in flight on the ready pods at the turns of the last [`HELD`], and at the one before them.
     looks: VecDeque<(Instant, f64)>,
-    /// What was asked for within the last [`LONGEST_HOLD`], falling.
+    /// What was asked for within the last [`LONGEST_HOLD`], falling; at first the replicas that were found, as nothing is
+    /// known of before.
     asked: VecDeque<(Instant, u32)>,
 }
 
@@ -44,7 +45,7 @@ impl Memory {
             lowered: now,
             unready: BTreeMap::new(),
             looks: VecDeque::new(),
-            asked: VecDeque::new(),
+            asked: VecDeque::from([(now, current)]),
         }
     }
 
@@ -67,8 +68,8 @@ impl Memory {
         }
     }
 
-    /// The most that was asked for within the last `hold`, `wanted` now included.
-    pub(super) fn keep(&mut self, now: Instant, wanted: u32, hold: Duration) -> u32 {
+    /// Notes what is asked for before anything is kept.
+    pub(super) fn ask(&mut self, now: Instant, wanted: u32) {
         while self.asked.back().is_some_and(|(_, least)| *least <= wanted) {
             self.asked.pop_back();
         }
@@ -76,8 +77,12 @@ impl Memory {
         while (self.asked.front()).is_some_and(|(at, _)| now.since(*at) > LONGEST_HOLD) {
             self.asked.pop_front();
         }
+    }
+
+    /// The most that was asked for within the last `hold`, and when.
+    pub(super) fn most_asked(&self, now: Instant, hold: Duration) -> Option<(Instant, u32)> {
         let mut held = self.asked.iter().filter(|(at, _)| now.since(*at) <= hold);
-        held.next().map_or(wanted, |(_, most)| *most)
+        held.next().copied()
     }
 
     /// Requests that the ready pods have had in flight throughout the last [`HELD`]; 0 where that is not known.

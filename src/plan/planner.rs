@@ -4,7 +4,6 @@ mod learnt;
 
 use std::time::Duration;
 
-use super::ahead::{TURN_MARGIN, ahead};
 use super::memory::{Memory, UNREADY_GRACE};
 use super::present::{Present, present};
 use super::{Inputs, Plan, Reason, Step, pods};
@@ -49,8 +48,8 @@ struct Need {
 // === impl Planner ===
 
 impl Planner {
-    /// A planner without a past. It takes what it first sees as recommended, and so does not lower before the
-    /// scale-down stabilisation has passed.
+    /// A planner without a past. It takes what it first sees as asked for, and so does not lower before the time has
+    /// passed for which a pod is kept.
     pub fn new() -> Self {
         Self::default()
     }
@@ -108,87 +107,38 @@ impl Draft<'_> {
         } = present(self.inputs, self.memory.held(self.inputs.now.instant));
         self.plan.needed_now = need.map_or(self.current, pods);
         self.say(Step::Now, text);
-        if let Some(advice) = self.inputs.advice {
-            let steady = steady.unwrap_or(0.0);
-            let pods = self.follow(&advice, steady, waiting);
-            return Need { pods, is_overrun };
-        }
-        let now = need.unwrap_or_else(|| f64::from(self.current));
-        let ahead = self.need_ahead();
-        self.plan.needed_ahead = ahead.map(pods);
-        let (acting, text) = match (self.inputs.policy.mode, ahead) {
-            (Mode::Observe | Mode::Auto | Mode::ScaleUpOnly, Some(ahead)) => {
-                let larger = if ahead > now {
-                    "what will be needed"
-                } else {
-                    "what is needed now"
-                };
-                (now.max(ahead), format!("the larger counts: {larger}"))
+        let pods = match self.inputs.advice {
+            Ok(advice) => {
+                // A backlog is cleared at the pace that was learnt, which can be the pace of pods that are all full already.
+                let present = if is_overrun { need } else { steady };
+                let present = present.unwrap_or_else(|| f64::from(self.current));
+                self.follow(&advice, present, waiting)
             }
-            (Mode::Proactive, Some(ahead)) => (ahead, "the forecast alone counts".to_owned()),
-            (Mode::Reactive, Some(_)) => (now, "the forecast is shown and does not act".to_owned()),
-            (_, None) => (now, "what is needed now counts alone".to_owned()),
-        };
-        let mode = self.inputs.policy.mode.label();
-        self.say(Step::Mode, format!("{mode}: {text}"));
-        Need {
-            pods: acting,
-            is_overrun,
-        }
-    }
-
-    fn need_ahead(&mut self) -> Option<f64> {
-        let reach = self.inputs.lead_time + TURN_MARGIN;
-        match ahead(self.inputs, reach) {
             Err(why) => {
-                self.say(Step::Ahead, why);
-                None
+                let text = format!("nothing was learnt yet, as {}", why.words());
+                self.say(Step::Trust, text);
+                let mode = self.inputs.policy.mode.label();
+                let text = format!("{mode}: what is needed now counts alone");
+                self.say(Step::Mode, text);
+                need.unwrap_or_else(|| f64::from(self.current))
             }
-            Ok(ahead) => {
-                let text = format!(
-                    "{:.1} arrivals a second at most {} (a new pod takes {}) need {:.1} pods",
-                    ahead.upper,
-                    ahead.distance(self.inputs.now.timestamp),
-                    Shown(whole_secs(self.inputs.lead_time)),
-                    ahead.need
-                );
-                let (need, cut) = self.cut(ahead.need);
-                self.say(Step::Ahead, text + &cut);
-                self.trust().then_some(need)
-            }
-        }
+        };
+        Need { pods, is_overrun }
     }
 
-    /// `maxAhead` limits what a forecast may add.
+    /// `maxAhead` limits what looking ahead may add.
     fn cut(&self, need: f64) -> (f64, String) {
         let Some(share) = self.inputs.policy.prediction.max_ahead else {
             return (need, String::new());
         };
         let now = f64::from(self.plan.needed_now);
-        // Rounded up: half of a single pod would never let the forecast act at all.
+        // Rounded up: half of a single pod would never let anything be added at all.
         let most = now + (share * now.max(1.0)).ceil();
         if need <= most {
             return (need, String::new());
         }
         let percent = share * 100.0;
         (most, format!(", cut to {most} by maxAhead {percent:.0}%"))
-    }
-
-    /// A forecast without trust does not act; with any trust its quantile is already corrected by its own record, so
-    /// it acts in full.
-    fn trust(&mut self) -> bool {
-        let trust = self.inputs.forecast.map_or(0.0, |forecast| forecast.trust);
-        let is_trusted = trust > 0.0;
-        let effect = if is_trusted {
-            "it may act"
-        } else {
-            "the plan is the reactive one"
-        };
-        self.say(
-            Step::Trust,
-            format!("the forecast is trusted {trust:.2}: {effect}"),
-        );
-        is_trusted
     }
 
     /// Pods on their way count; pods that are lost do not, and are asked for again beside themselves.
@@ -309,8 +259,7 @@ impl Draft<'_> {
         }
     }
 
-    /// Down is a decision of its own: a pod goes only when the forecast does not want it back before it could have
-    /// gone and come again.
+    /// Whoever wants no pod to go has the last word.
     fn give_back(&mut self, paced: u32) -> u32 {
         if paced >= self.hold {
             return paced;
@@ -321,33 +270,8 @@ impl Draft<'_> {
             self.say(Step::Down, format!("{}: {hold} stay", mode.label()));
             return hold;
         }
-        let window = self.inputs.policy.behavior.scale_down.stabilization_window;
-        let reach = self.inputs.lead_time + window + TURN_MARGIN;
-        // What was learnt has already looked ahead and kept.
-        let is_heard = self.inputs.advice.is_none()
-            && self.plan.needed_ahead.is_some()
-            && mode != Mode::Reactive;
-        let wanted_back = is_heard.then(|| ahead(self.inputs, reach).ok()).flatten();
-        let Some(ahead) = wanted_back else {
-            self.say(Step::Down, format!("{} of {hold} go back", hold - paced));
-            return paced;
-        };
-        let (need, _cut) = self.cut(ahead.need);
-        let kept = self.clamp(pods(need)).clamp(paced, hold);
-        let when = ahead.distance(self.inputs.now.timestamp);
-        let reach = Shown(whole_secs(reach));
-        let text = if kept > paced {
-            format!(
-                "{paced} would do, but {kept} are wanted back {when}, within the {reach} that giving back costs"
-            )
-        } else {
-            format!(
-                "{} of {hold} go back: at most {need:.1} are wanted within {reach}",
-                hold - kept
-            )
-        };
-        self.say(Step::Down, text);
-        kept
+        self.say(Step::Down, format!("{} of {hold} go back", hold - paced));
+        paced
     }
 
     /// The plan stays what it would be, so that a person sees what the end of the pause will bring.

@@ -3,7 +3,6 @@ use proptest::prelude::*;
 use super::*;
 use crate::clock::Instant;
 use crate::fleet::{Member, Pod, PodPhase, Reading};
-use crate::forecast::ForecastPoint;
 use crate::policy::{Metric, Mode, ScalingPolicy, ScalingPolicyKind};
 use crate::tuning::{Candidate, Sight};
 
@@ -23,10 +22,7 @@ struct Case {
     paused: bool,
     recent: Recent,
     work: Option<Work>,
-    /// Upper quantiles, a minute each, from now on.
-    forecast: Option<Vec<f64>>,
-    advice: Option<Advice>,
-    trust: f64,
+    advice: Result<Advice, Unlearnt>,
     lead_secs: u64,
     history_back: bool,
 }
@@ -52,9 +48,7 @@ impl Case {
                 service_seconds: 1.0,
                 gpu_seconds: None,
             }),
-            forecast: None,
-            advice: None,
-            trust: 1.0,
+            advice: Err(Unlearnt::Load),
             lead_secs: 120,
             history_back: true,
         }
@@ -87,28 +81,9 @@ impl Case {
         self
     }
 
-    fn ahead(mut self, upper: &[f64]) -> Self {
-        self.forecast = Some(upper.to_vec());
-        self
-    }
-
     /// What was learnt says: with half as much again in hand, at eight requests a second a pod.
     fn advised(mut self, rate: f64) -> Self {
-        let candidate = Candidate {
-            sight: Sight::Season,
-            headroom: 1.5,
-            hold: Duration::from_secs(600),
-            drain: Duration::from_secs(60),
-        };
-        self.advice = Some(Advice {
-            candidate,
-            rate,
-            need: rate * candidate.headroom / 8.0,
-            pod_rps: 8.0,
-            pod_hours: 12.0,
-            late: 3.0,
-            compared: 323,
-        });
+        self.advice = Ok(advice(rate));
         self
     }
 
@@ -127,19 +102,12 @@ impl Case {
     }
 
     fn plan_of(&self, planner: &mut Planner, now: Now, snapshot: &Snapshot) -> Plan {
-        let forecast = self.forecast.as_ref().map(|upper| Forecast {
-            made: now.timestamp,
-            points: points(now.timestamp, upper),
-            trust: self.trust,
-            ..Forecast::default()
-        });
         planner.plan(&Inputs {
             now,
             policy: &self.policy,
             snapshot,
             recent: self.recent,
             work: self.work,
-            forecast: forecast.as_ref(),
             advice: self.advice,
             lead_time: Duration::from_secs(self.lead_secs),
             history_back: self.history_back,
@@ -193,15 +161,22 @@ impl Case {
     }
 }
 
-fn points(now: Timestamp, upper: &[f64]) -> Vec<ForecastPoint> {
-    let minutes = upper.iter().zip(0_u64..);
-    let points = minutes.map(|(upper, minute)| ForecastPoint {
-        at: now + Duration::from_secs(60 * minute + 30),
-        point: upper * 0.8,
-        lower: upper * 0.6,
-        upper: *upper,
-    });
-    points.collect()
+fn advice(rate: f64) -> Advice {
+    let candidate = Candidate {
+        sight: Sight::Season,
+        headroom: 1.5,
+        hold: Duration::from_secs(600),
+        drain: Duration::from_secs(60),
+    };
+    Advice {
+        candidate,
+        rate,
+        need: rate * candidate.headroom / 8.0,
+        pod_rps: 8.0,
+        pod_hours: 12.0,
+        late: 3.0,
+        compared: 323,
+    }
 }
 
 /// What a plan says at one step, in all its reasons.
@@ -442,7 +417,7 @@ fn silent_members_carry_the_mean_of_those_that_report() {
 }
 
 #[test]
-fn without_any_report_the_replicas_stay_and_the_forecast_may_still_raise() {
+fn without_any_report_the_replicas_stay_and_what_was_learnt_may_still_raise() {
     let mut case = Case::new().load(24.0, 24.0);
     case.silent = (4, 600);
     let needed = check(
@@ -452,57 +427,148 @@ fn without_any_report_the_replicas_stay_and_the_forecast_may_still_raise() {
         "no ready pod reports its load: the 4 replicas asked for stay",
     );
     assert_eq!(needed, (4, None));
-    assert_eq!(case.clone().ahead(&[48.0, 48.0]).plan().desired, 6);
+    assert_eq!(case.clone().advised(48.0).plan().desired, 9);
+    assert_eq!(case.clone().advised(8.0).plan().desired, 4);
     let mut unobserved = Case::new();
     unobserved.recent = Recent::default();
     assert_eq!(unobserved.plan().desired, 4);
+    let learnt = unobserved.advised(8.0);
+    check(&learnt, 4, Step::Now, "the 4 replicas asked for stay");
 }
 
 // === ahead, trust, mode ===
 
 #[test]
-fn the_peak_within_the_lead_time_counts_and_what_is_beyond_does_not() {
-    let case = Case::new()
-        .load(16.0, 16.0)
-        .ahead(&[20.0, 30.0, 48.0, 64.0, 90.0]);
-    let words = "48.0 arrivals a second at most in 2m30s (a new pod takes 2m) need 6.0 pods";
-    let needed = check(&case, 6, Step::Ahead, words);
-    assert_eq!(needed, (2, Some(6)));
-    check(
-        &case,
-        6,
-        Step::Mode,
-        "auto: the larger counts: what will be needed",
+fn what_was_learnt_decides_and_says_how_it_looked_ahead() {
+    let plan = Case::new().load(16.0, 16.0).advised(40.0).plan();
+    assert_eq!(
+        (plan.desired, plan.needed_now, plan.needed_ahead),
+        (8, 2, Some(8))
+    );
+    let texts: Vec<&str> = plan
+        .reasons
+        .iter()
+        .map(|reason| reason.text.as_str())
+        .collect();
+    assert!(
+        texts.contains(
+            &"by the usual course of the day and the trend, 40.0 arrivals a second at most while a new pod takes 2m; at 8.0 a pod and 1.50 times as much in hand they need 7.5 pods"
+        ),
+        "{texts:?}"
+    );
+    assert!(
+        texts.contains(
+            &"of 323 ways to decide this one would have cost least of late: 12.0 pod-hours, 3 requests late"
+        ),
+        "{texts:?}"
     );
 }
 
 #[test]
-fn a_forecast_that_says_nothing_of_what_comes_says_why() {
+fn a_backlog_is_cleared_at_the_pace_that_was_learnt() {
+    // Four pods hold 32 in flight; 480 more wait, and a pod clears eight a second.
+    let case = Case::new().load(16.0, 512.0).advised(16.0);
+    assert_eq!(
+        case.plan().needed_ahead,
+        Some(4),
+        "3 for the load and 1 for the backlog"
+    );
+}
+
+#[test]
+fn an_overrun_fleet_gets_another_pod_whatever_was_learnt() {
+    // Requests became longer than `work` says: by what was learnt half of the pods would do.
+    let mut case = Case::new().replicas(20).load(80.0, 320.0).advised(48.0);
+    assert_eq!(case.plan().desired, 21);
+    case.spec = 21;
+    case.starting = 1;
+    assert_eq!(case.plan().desired, 21, "help is on its way");
+}
+
+#[test]
+fn what_was_asked_for_is_kept_as_long_as_was_learnt_or_as_the_user_wrote() {
+    let high = Case::new().load(16.0, 16.0).replicas(8).advised(40.0);
+    let low = Case::new().load(16.0, 16.0).replicas(8).advised(16.0);
+    let desired = |low: &Case, secs: u64| {
+        let mut planner = Planner::new();
+        let _high = high.plan_with(&mut planner, 0);
+        low.plan_with(&mut planner, secs).desired
+    };
+    assert_eq!(desired(&low, 600), 8);
+    assert_eq!(
+        desired(&low, 601),
+        3,
+        "no window of 300 s and no tolerance on top"
+    );
+    let mut written = low.clone();
+    written.policy.behavior.scale_down.stabilization_window = Duration::from_secs(60);
+    assert_eq!(desired(&written, 61), 3);
+}
+
+#[test]
+fn a_pod_that_is_kept_is_kept_until_a_time_that_is_said() {
+    let mut planner = Planner::new();
+    let high = Case::new().load(16.0, 16.0).replicas(8).advised(40.0);
+    let _high = high.plan_with(&mut planner, 10);
+    let low = Case::new().load(16.0, 16.0).replicas(8).advised(16.0);
+    let plan = low.plan_with(&mut planner, 100);
+    assert_eq!(
+        said(&plan, Step::Behavior),
+        "3 would do; 8 were asked for within the last 10m and stay"
+    );
+    assert_eq!(plan.until, Some(Timestamp::from_secs(1_000_610)));
+    let plan = low.plan_with(&mut planner, 611);
+    assert_eq!((plan.desired, plan.until), (3, None));
+    assert_eq!(said(&plan, Step::Down), "5 of 8 go back");
+}
+
+#[test]
+fn a_new_leader_keeps_what_it_finds_as_long_as_it_would_have_kept_it() {
+    let mut planner = Planner::new();
+    let mut case = Case::new().load(16.0, 16.0).replicas(8);
+    case.advice = Err(Unlearnt::Replay);
+    for second in 0..20 {
+        assert_eq!(case.plan_with(&mut planner, second).desired, 8);
+    }
+    let learnt = case.advised(16.0);
+    assert_eq!(learnt.plan_with(&mut planner, 600).desired, 8);
+    assert_eq!(learnt.plan_with(&mut planner, 601).desired, 3);
+}
+
+#[test]
+fn a_plan_that_is_reactive_says_why_nothing_was_learnt() {
     let mut case = Case::new().load(28.0, 28.0);
-    check(&case, 4, Step::Ahead, "there is no forecast yet");
-    case = case.ahead(&[]);
-    check(&case, 4, Step::Ahead, "does not speak of the coming 2m15s");
-    case = case.ahead(&[f64::NAN, 36.0]);
-    assert_eq!(case.plan().needed_ahead, Some(5));
-    case.work = None;
-    check(
-        &case,
-        4,
-        Step::Ahead,
-        "the work of a request is not known yet",
-    );
+    for (why, words) in [
+        (
+            Unlearnt::Work,
+            "nothing was learnt yet, as what a pod carries a second is not known",
+        ),
+        (
+            Unlearnt::Load,
+            "nothing was learnt yet, as no load was seen for long enough",
+        ),
+        (
+            Unlearnt::Replay,
+            "nothing was learnt yet, as the days before are still being lived through",
+        ),
+    ] {
+        case.advice = Err(why);
+        assert_eq!(check(&case, 4, Step::Trust, words), (4, None));
+    }
+    let words = "auto: what is needed now counts alone";
+    check(&case, 4, Step::Mode, words);
 }
 
 #[test]
-fn max_ahead_limits_what_the_forecast_may_add() {
-    let mut case = Case::new().load(32.0, 32.0).ahead(&[160.0]);
-    assert_eq!(case.plan().desired, 20);
+fn max_ahead_limits_what_looking_ahead_may_add() {
+    let mut case = Case::new().load(32.0, 32.0).advised(160.0);
+    assert_eq!(case.plan().desired, 30);
     case.policy.prediction.max_ahead = Some(0.5);
     check(
         &case,
         6,
         Step::Ahead,
-        "need 20.0 pods, cut to 6 by maxAhead 50%",
+        "need 30.0 pods, cut to 6 by maxAhead 50%",
     );
     let mut single = case.replicas(1).load(4.0, 4.0);
     single.policy.prediction.max_ahead = Some(0.2);
@@ -510,44 +576,26 @@ fn max_ahead_limits_what_the_forecast_may_add() {
 }
 
 #[test]
-fn a_forecast_without_trust_does_not_act() {
-    let mut case = Case::new().load(32.0, 32.0).ahead(&[160.0]);
-    case.trust = 0.0;
-    let needed = check(
-        &case,
-        4,
-        Step::Trust,
-        "trusted 0.00: the plan is the reactive one",
-    );
-    assert_eq!(needed, (4, None));
-    case.trust = f64::NAN;
-    assert_eq!(case.plan().desired, 4);
-    case.trust = 0.1;
-    check(&case, 20, Step::Trust, "trusted 0.10: it may act");
-}
-
-#[test]
 fn the_mode_decides_which_need_acts() {
-    let rise = Case::new().load(32.0, 32.0).ahead(&[80.0]);
-    let fall = Case::new().replicas(10).load(80.0, 80.0).ahead(&[32.0; 20]);
-    let calm = Case::new().replicas(10).load(32.0, 32.0).ahead(&[32.0; 20]);
+    let rise = Case::new().load(32.0, 32.0).advised(48.0);
+    let fall = Case::new().replicas(10).load(80.0, 80.0).advised(16.0);
+    let calm = Case::new().replicas(10).load(16.0, 16.0).advised(16.0);
     for (mode, expected) in [
-        (Mode::Observe, [10, 10, 4]),
-        (Mode::Auto, [10, 10, 4]),
-        (Mode::ScaleUpOnly, [10, 10, 10]),
-        (Mode::Proactive, [10, 4, 4]),
-        (Mode::Reactive, [4, 10, 4]),
+        (Mode::Observe, [9, 10, 3]),
+        (Mode::Auto, [9, 10, 3]),
+        (Mode::ScaleUpOnly, [9, 10, 10]),
+        (Mode::Proactive, [9, 3, 3]),
+        (Mode::Reactive, [9, 10, 3]),
     ] {
         let desired = [&rise, &fall, &calm].map(|case| case.clone().mode(mode).plan().desired);
         assert_eq!(desired, expected, "{mode:?}");
     }
-    let alone = rise.mode(Mode::Reactive);
-    check(
-        &alone,
-        4,
-        Step::Mode,
-        "reactive: the forecast is shown and does not act",
-    );
+    let reactive = rise.mode(Mode::Reactive);
+    let words = "reactive: only ways that look at the present were compared";
+    check(&reactive, 9, Step::Mode, words);
+    let mut cut = reactive;
+    cut.policy.prediction.max_ahead = Some(0.1);
+    assert_eq!(cut.plan().desired, 9, "nothing looks ahead");
 }
 
 // === starting ===
@@ -736,32 +784,6 @@ fn bounds_are_obeyed_and_with_a_silent_member_no_pod_goes_on_top() {
 }
 
 #[test]
-fn a_pod_goes_back_only_if_the_forecast_does_not_want_it_before_it_could_return() {
-    // The lead time is 2 min, the stabilisation 5: what is wanted in 7 min is not given back.
-    let mut upper = vec![8.0; 30];
-    upper[6] = 24.0;
-    let case = Case::new().ahead(&upper);
-    let words =
-        "1 would do, but 3 are wanted back in 6m30s, within the 7m15s that giving back costs";
-    check(&case, 3, Step::Down, words);
-    upper[6] = 8.0;
-    upper[9] = 24.0;
-    let case = case.ahead(&upper);
-    check(
-        &case,
-        1,
-        Step::Down,
-        "3 of 4 go back: at most 1.0 are wanted within 7m15s",
-    );
-    upper[6] = 100.0;
-    assert_eq!(
-        case.ahead(&upper).plan().desired,
-        4,
-        "wanting back never raises"
-    );
-}
-
-#[test]
 fn scale_up_only_never_lowers() {
     let case = Case::new().mode(Mode::ScaleUpOnly);
     check(&case, 4, Step::Down, "scaleUpOnly: 4 stay");
@@ -798,8 +820,10 @@ prop_compose! {
             (0.5..50.0).prop_map(|it| Metric::Concurrency { average_value: it }),
         ], 1..3),
         work in prop::option::of((0.01..60.0, prop::option::of(0.001..1.0))),
-        forecast in prop::option::of(prop::collection::vec(-10.0..1_000.0, 0..20)),
-        trust in prop_oneof![Just(0.0), 0.0..1.0],
+        advice in prop_oneof![
+            prop::sample::select(vec![Unlearnt::Work, Unlearnt::Load, Unlearnt::Replay]).prop_map(Err),
+            (0.0..1_000.0).prop_map(|rate| Ok(advice(rate))),
+        ],
         max_ahead in prop::option::of(0.01..3.0),
     ) -> Case {
         let mut case = fleet.load(arrivals, in_flight);
@@ -810,8 +834,7 @@ prop_compose! {
         case.policy.metrics = metrics;
         case.policy.prediction.max_ahead = max_ahead;
         case.work = work.map(|(service_seconds, gpu_seconds)| Work { service_seconds, gpu_seconds });
-        case.forecast = forecast;
-        case.trust = trust;
+        case.advice = advice;
         case
     }
 }
@@ -825,10 +848,9 @@ fn busier(case: &Case, factor: f64) -> Case {
         window.in_flight *= factor;
         window.gpu_utilization = window.gpu_utilization.map(|used| (used * factor).min(1.0));
     }
-    if let Some(upper) = &mut busier.forecast {
-        for rate in upper {
-            *rate *= factor;
-        }
+    if let Ok(advice) = &mut busier.advice {
+        advice.rate *= factor;
+        advice.need *= factor;
     }
     busier
 }
@@ -867,16 +889,12 @@ proptest! {
     }
 
     #[test]
-    fn without_a_forecast_the_plan_is_the_reactive_one(case in case()) {
-        let mut without = case.clone();
-        without.forecast = None;
-        let mut distrusted = case.clone();
-        distrusted.trust = 0.0;
-        if matches!(case.policy.mode, Mode::Auto | Mode::Observe) {
-            let reactive = case.mode(Mode::Reactive).plan().desired;
-            prop_assert_eq!(without.plan().desired, reactive);
-            prop_assert_eq!(distrusted.plan().desired, reactive);
-        }
+    fn with_nothing_learnt_each_mode_plans_for_the_present(case in case()) {
+        let mut case = case;
+        case.advice = Err(Unlearnt::Load);
+        let desired = [Mode::Observe, Mode::Auto, Mode::Proactive, Mode::Reactive]
+            .map(|mode| case.clone().mode(mode).plan().desired);
+        prop_assert!(desired.iter().all(|one| *one == desired[0]), "{desired:?}");
     }
 
     #[test]
@@ -886,77 +904,4 @@ proptest! {
         prop_assert!(plan.reasons.iter().all(|reason| !reason.text.is_empty() && !reason.text.ends_with('.')));
         prop_assert!(plan.reasons.iter().any(|reason| reason.step == Step::Now));
     }
-}
-
-#[test]
-fn what_was_learnt_decides_and_says_how_it_looked_ahead() {
-    let plan = Case::new().load(16.0, 16.0).advised(40.0).plan();
-    assert_eq!(
-        (plan.desired, plan.needed_now, plan.needed_ahead),
-        (8, 2, Some(8))
-    );
-    let texts: Vec<&str> = plan
-        .reasons
-        .iter()
-        .map(|reason| reason.text.as_str())
-        .collect();
-    assert!(
-        texts.contains(
-            &"by the usual course of the day and the trend, 40.0 arrivals a second at most while a new pod takes 2m; at 8.0 a pod and 1.50 times as much in hand they need 7.5 pods"
-        ),
-        "{texts:?}"
-    );
-    assert!(
-        texts.contains(
-            &"of 323 ways to decide this one would have cost least of late: 12.0 pod-hours, 3 requests late"
-        ),
-        "{texts:?}"
-    );
-}
-
-#[test]
-fn a_backlog_is_cleared_at_the_pace_that_was_learnt() {
-    // Four pods hold 32 in flight; 480 more wait, and a pod clears eight a second.
-    let case = Case::new().load(16.0, 512.0).advised(16.0);
-    assert_eq!(
-        case.plan().needed_ahead,
-        Some(4),
-        "3 for the load and 1 for the backlog"
-    );
-}
-
-#[test]
-fn what_was_asked_for_is_kept_as_long_as_was_learnt_or_as_the_user_wrote() {
-    let high = Case::new().load(16.0, 16.0).replicas(8).advised(40.0);
-    let low = Case::new().load(16.0, 16.0).replicas(8).advised(16.0);
-    let desired = |low: &Case, secs: u64| {
-        let mut planner = Planner::new();
-        let _high = high.plan_with(&mut planner, 0);
-        low.plan_with(&mut planner, secs).desired
-    };
-    assert_eq!(desired(&low, 600), 8);
-    assert_eq!(
-        desired(&low, 601),
-        3,
-        "no window of 300 s and no tolerance on top"
-    );
-    let mut written = low.clone();
-    written.policy.behavior.scale_down.stabilization_window = Duration::from_secs(60);
-    assert_eq!(desired(&written, 61), 3);
-}
-
-#[test]
-fn the_mode_says_how_what_was_learnt_acts() {
-    let case = |mode| {
-        Case::new()
-            .load(64.0, 32.0)
-            .replicas(8)
-            .advised(16.0)
-            .mode(mode)
-            .plan()
-            .desired
-    };
-    assert_eq!(case(Mode::Auto), 8, "the arrivals of now are more");
-    assert_eq!(case(Mode::Proactive), 3);
-    assert_eq!(case(Mode::Reactive), 8);
 }

@@ -9,14 +9,18 @@ use super::{
 /// One replica: a service that is never gone. Zero needs the gateway, which holds requests while there are no pods.
 pub const MIN_REPLICAS: u32 = 1;
 
-/// Requests in flight that a pod should carry while nobody said what it can: continuous batching servers are well
+/// Requests in flight that a pod is taken to carry while nobody said what it can: continuous batching servers are well
 /// filled at eight and not yet slow. Doubled, a small model's requests queue before a pod is asked for; halved, a
 /// batching server runs half empty. Whoever knows the server writes a metric.
 pub const CONCURRENCY: f64 = 8.0;
 
-/// Plan for what demand stays below 95 % of the time. At 99 % the last pods are nearly always idle; at 80 % one
-/// minute in five waits for a cold start.
+/// The band that is shown: at 99 % a single odd day makes it too wide to tell anything, at 80 % demand leaves it every five
+/// minutes.
 pub const QUANTILE: f64 = 0.95;
+
+/// One request in fifty that waits too long is as bad as twice the pods. Doubled, a bursty service keeps a fifth more pods
+/// idle; halved, its bursts are let wait.
+pub const COST_RATIO: f64 = 50.0;
 
 /// Two weeks: the least that shows each weekday twice, so that a weekly season can be told from one odd day.
 pub const HISTORY: Duration = Duration::from_secs(14 * 86_400);
@@ -57,7 +61,7 @@ impl Default for Prediction {
     fn default() -> Self {
         Self {
             quantile: QUANTILE,
-            cost_ratio: None,
+            cost_ratio: COST_RATIO,
             lead_time: LeadTime::Auto,
             history: HISTORY,
             max_ahead: None,

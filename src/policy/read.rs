@@ -163,7 +163,8 @@ fn prediction(field: &Field<'_>, problems: &mut Problems) -> Option<Prediction> 
         prediction.quantile = percent.map_or(prediction.quantile, |percent| percent / 100.0);
     }
     if let Some(field) = fields.get("costRatio") {
-        prediction.cost_ratio = field.number(&COST_RATIO, problems);
+        let given = field.number(&COST_RATIO, problems);
+        prediction.cost_ratio = given.unwrap_or(prediction.cost_ratio);
     }
     if let Some(field) = fields.get("leadTime")
         && field.text() != Some("auto")

@@ -45,9 +45,7 @@ impl Serialize for Policy {
         map.serialize_entry("metrics", &metrics)?;
         let mut shown = Map::new();
         shown.insert("quantile".to_owned(), number(percent(prediction.quantile)));
-        if let Some(ratio) = prediction.cost_ratio {
-            shown.insert("costRatio".to_owned(), number(ratio));
-        }
+        shown.insert("costRatio".to_owned(), number(prediction.cost_ratio));
         let lead_time = match prediction.lead_time {
             LeadTime::Auto => "auto".to_owned(),
             LeadTime::Fixed(duration) => Shown(duration).to_string(),

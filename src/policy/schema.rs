@@ -86,7 +86,7 @@ pub(super) const HISTORY: Range = Range {
 };
 pub(super) const MAX_AHEAD: Range = Range {
     contains: |percent| percent > 0.0 && percent <= 10_000.0,
-    shown: "0% < maxAhead <= 10000%; for no forecast at all write mode: reactive",
+    shown: "0% < maxAhead <= 10000%; to not look ahead at all write mode: reactive",
     example: "100%",
 };
 pub(super) const STABILIZATION: Range = Range {

@@ -57,7 +57,7 @@ behavior:
     ];
     expected.prediction = Prediction {
         quantile: 0.975,
-        cost_ratio: Some(80.0),
+        cost_ratio: 80.0,
         lead_time: LeadTime::Fixed(Duration::from_secs(180)),
         history: Duration::from_secs(7 * 86_400),
         max_ahead: Some(1.0),
@@ -136,7 +136,7 @@ fn a_wrong_field_is_refused_with_line_path_value_range_and_remedy() {
     );
     check(
         "prediction: {maxAhead: 2}",
-        "line 2: prediction.maxAhead: 2 is not a number with a percent sign (0% < maxAhead <= 10000%; for no forecast at all write mode: reactive); write for example 100%",
+        "line 2: prediction.maxAhead: 2 is not a number with a percent sign (0% < maxAhead <= 10000%; to not look ahead at all write mode: reactive); write for example 100%",
     );
     check(
         "behavior: {scaleDown: {policies: [{type: Pods, value: 0, periodSeconds: 60}]}}",
@@ -274,6 +274,7 @@ fn a_policy_shows_itself_whole() {
         "mode: observe",
         "maxReplicas: 10",
         "quantile: 95",
+        "costRatio: 50",
         "maxAhead: 50%",
     ] {
         assert!(yaml.contains(line), "{yaml}");
@@ -318,7 +319,7 @@ proptest! {
         (min, more) in (1_u32..50, 0_u32..50),
         mode in prop_oneof![Just(Mode::Observe), Just(Mode::Auto), Just(Mode::Proactive), Just(Mode::Reactive)],
         (quantile, ahead) in (501_u32..1_000, prop::option::of(1_u32..5_000)),
-        cost_ratio in prop::option::of(1_u32..=10_000),
+        cost_ratio in 1_u32..=10_000,
         lead_time in prop::option::of(1_u64..=21_600),
         target in prop::option::of("[a-z0-9]([-a-z0-9]{0,10}[a-z0-9])?"),
         (scale_up, scale_down) in (rules(), rules()),
@@ -329,7 +330,7 @@ proptest! {
             prediction: Prediction {
                 quantile: f64::from(quantile) / 10.0 / 100.0,
                 lead_time: lead_time.map_or(LeadTime::Auto, |secs| LeadTime::Fixed(Duration::from_secs(secs))),
-                cost_ratio: cost_ratio.map(f64::from),
+                cost_ratio: f64::from(cost_ratio),
                 max_ahead: ahead.map(|percent| f64::from(percent) / 100.0),
                 ..Prediction::default()
             },

@@ -82,7 +82,7 @@ impl fmt::Display for Explanation {
         )?;
         match plan.needed_ahead {
             Some(needed) => writeln!(f, "{needed}.\n")?,
-            None => writeln!(f, "no forecast that may act.\n")?,
+            None => writeln!(f, "nothing was learnt yet.\n")?,
         }
         writeln!(f, "Step by step:")?;
         for reason in &plan.reasons {

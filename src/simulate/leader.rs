@@ -173,7 +173,7 @@ fn policy(settings: &Settings) -> Policy {
     policy.metrics = vec![Metric::RequestRate {
         per_second: settings.pod_rps,
     }];
-    policy.prediction.cost_ratio = Some(VIOLATION_PRICE);
+    policy.prediction.cost_ratio = VIOLATION_PRICE;
     policy.prediction.lead_time = LeadTime::Fixed(settings.cold_start);
     policy
 }

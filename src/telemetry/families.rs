@@ -368,7 +368,7 @@ static FAMILIES: &[Family] = &[
     ),
     gauge(
         "forecast_arrivals_per_second",
-        "Arrivals forecast for one lead time ahead: point, and the upper quantile planned for",
+        "Arrivals forecast for one lead time ahead: point, and the upper quantile",
         |r| {
             let fleet = r.fleet.unwrap_or_default();
             let both = fleet.forecast_point.zip(fleet.forecast_upper);
@@ -379,7 +379,7 @@ static FAMILIES: &[Family] = &[
     ),
     gauge(
         "forecast_trust_ratio",
-        "How far the forecast is trusted, 0 to 1",
+        "How far the forecast's own record lets it be trusted, 0 to 1",
         |r| of_fleet(r, |fleet| fleet.trust),
     ),
     gauge(

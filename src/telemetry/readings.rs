@@ -106,9 +106,9 @@ pub struct Fleet {
     pub in_flight: f64,
     /// Arrivals a second expected one lead time ahead; `None` without a forecast.
     pub forecast_point: Option<f64>,
-    /// The upper quantile planned for, arrivals a second.
+    /// The upper quantile, arrivals a second.
     pub forecast_upper: Option<f64>,
-    /// How far the forecast is trusted, 0 to 1.
+    /// How far the forecast's own record lets it be trusted, 0 to 1.
     pub trust: Option<f64>,
     /// How long a new pod is expected to take, seconds.
     pub lead_time_seconds: Option<f64>,

@@ -4,6 +4,7 @@
 const POLL_MS = 1000;
 const AXIS = { left: 44, right: 10, top: 10, bottom: 22 };
 const STEPS = { now: 'now', ahead: 'ahead', trust: 'trust', mode: 'mode', starting: 'starting', bounds: 'bounds', behavior: 'rates', unknown: 'unknown', down: 'down' };
+const SIGHTS = { level: 'present level', highSeason: 'steepest days', seasonLevel: 'usual height', peakOfHour: 'peak of 1 h', peakOfSixHours: 'peak of 6 h', peakOfDay: 'peak of 1 d' };
 const SHADOW_COLOURS = { HPA: '--hpa', KPA: '--kpa' };
 
 const byId = (id) => document.getElementById(id);
@@ -122,8 +123,9 @@ function write() {
   const lead = plan.leadTimeSeconds;
   const ahead = known(lead) ? forecastAt(plan.now + lead * 1000) : undefined;
   figure('ahead', ahead ? `${number(ahead.point)}` : '–', ahead ? `to ${number(ahead.upper)}/s` : '');
-  put('ahead-replicas', known(plan.plan.neededAhead) ? `needs ${plural(plan.plan.neededAhead, 'pod')}` : 'no usable forecast');
+  put('ahead-replicas', known(plan.plan.neededAhead) ? `needs ${plural(plan.plan.neededAhead, 'pod')}` : 'nothing learnt yet');
   put('lead-time', known(lead) ? duration(lead) : '–');
+  writeAdvice(plan.advice);
   figure('trust', `${Math.round(forecast.trust * 100)}`, '%');
   const seasons = forecast.seasons.map((season) => duration(season.period.secs));
   put('seasons', seasons.length ? `seasons found: ${seasons.join(', ')}` : 'no season found yet');
@@ -135,6 +137,19 @@ function write() {
   writeDecisions(decisions);
   writeLegends();
   put('version', `sidescale ${plan.version}`);
+}
+
+// The way to decide that is followed: how it looks ahead, what it keeps in hand, and what that cost of late.
+function writeAdvice(advice) {
+  if (!known(advice)) {
+    put('way', '–');
+    put('record', 'nothing learnt yet');
+    return;
+  }
+  const { sight, headroom, hold, drain } = advice.candidate;
+  figure('way', SIGHTS[sight] ?? sight, `× ${headroom.toFixed(2)}`);
+  put('record', `of ${advice.compared} · ${number(advice.podHours)} pod-hours, ${count(Math.round(advice.late))} late`);
+  byId('record').title = `keeps a pod for ${duration(hold.secs)}, clears a backlog in ${duration(drain.secs)}`;
 }
 
 function reason({ step, text }) {

@@ -1,4 +1,5 @@
-//! The steps of a plan where it was learnt which way to decide costs least.
+//! What was learnt, in a plan: the way to decide that would have cost least says what is needed ahead, and for how long a pod
+//! is kept.
 
 use std::time::Duration;
 
@@ -11,8 +12,8 @@ use crate::units::Shown;
 // === impl Draft ===
 
 impl Draft<'_> {
-    /// The steps ahead, trust and mode, where it was learnt which way to decide costs least.
-    pub(super) fn follow(&mut self, advice: &Advice, steady: f64, waiting: f64) -> f64 {
+    /// The steps ahead, trust and mode. `present`: pods that are needed whatever was learnt.
+    pub(super) fn follow(&mut self, advice: &Advice, present: f64, waiting: f64) -> f64 {
         let Candidate {
             sight,
             headroom,
@@ -52,12 +53,12 @@ impl Draft<'_> {
         );
         let (acting, text) = match mode {
             Mode::Observe | Mode::Auto | Mode::ScaleUpOnly => {
-                (need.max(steady), "the larger of now and ahead counts")
+                (need.max(present), "the larger of now and ahead counts")
             }
             Mode::Proactive => (need, "what is ahead counts alone"),
             Mode::Reactive => (
-                need.max(steady),
-                "only ways that look at the present are asked",
+                need.max(present),
+                "only ways that look at the present were compared",
             ),
         };
         self.say(Step::Mode, format!("{}: {text}", mode.label()));
@@ -66,17 +67,22 @@ impl Draft<'_> {
 
     /// What was once asked for is kept for as long as it has paid to keep it, or as the user wrote.
     pub(super) fn keep(&mut self, bounded: u32) -> u32 {
+        let now = self.inputs.now.instant;
+        self.memory.ask(now, bounded);
         let Some(hold) = self.learnt_hold() else {
             return bounded;
         };
-        let kept = self.memory.keep(self.inputs.now.instant, bounded, hold);
-        let kept = self.clamp(kept);
+        let most = self.memory.most_asked(now, hold);
+        let Some((at, kept)) = most.map(|(at, asked)| (at, self.clamp(asked))) else {
+            return bounded;
+        };
         if kept > bounded {
-            let hold = Shown(hold);
             let text = format!(
-                "{bounded} would do; {kept} were asked for within the last {hold} and stay"
+                "{bounded} would do; {kept} were asked for within the last {} and stay",
+                Shown(hold)
             );
-            self.say(Step::Down, text);
+            self.say(Step::Behavior, text);
+            self.holds_until(Some(at + hold));
         }
         kept
     }
@@ -85,9 +91,7 @@ impl Draft<'_> {
     /// rates or a tolerance is taken at their word.
     pub(super) fn learnt_hold(&self) -> Option<Duration> {
         let is_default = self.inputs.policy.behavior == Behavior::default();
-        self.inputs
-            .advice
-            .filter(|_| is_default)
-            .map(|advice| advice.candidate.hold)
+        let advice = self.inputs.advice.ok().filter(|_| is_default);
+        advice.map(|advice| advice.candidate.hold)
     }
 }
