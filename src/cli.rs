@@ -1,8 +1,10 @@
 //! The command line: what was typed becomes a call, an error becomes a message and an exit code.
 
+mod bar;
 mod demo;
 mod run;
 mod simulate;
+mod words;
 
 use std::process::ExitCode;
 

@@ -178,7 +178,7 @@ impl Controller {
     pub fn bring_back(&mut self, past: &History, begun: Timestamp) {
         self.history.merge_earlier(past, begun);
         // What was learnt since knows nothing of it.
-        self.tuner = Tuner::new();
+        self.tuner.forget();
         self.memory = Memory::Back;
     }
 

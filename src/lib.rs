@@ -42,7 +42,8 @@
 //!
 //! ```pure
 //! units ablation policy history forecast behavior tuning plan baseline controller leader::machine
-//! simulate::clairvoyant simulate::leader simulate::ledger simulate::play simulate::poisson simulate::timeline
+//! simulate::clairvoyant simulate::columns simulate::leader simulate::ledger simulate::play simulate::poisson
+//! simulate::summary simulate::timeline
 //! ```
 //!
 //! These name no runtime, socket, clock or random source: `now` and a seeded generator are given to them.

@@ -188,7 +188,7 @@ impl Tuner {
             .next
             .is_some_and(|next| next - end > LONGEST_STEP_BACK_SLOTS)
         {
-            *self = Self::new(self.parts);
+            self.forget();
         }
         self.facts = Some(facts);
         let next = self.next.unwrap_or_else(|| {
@@ -220,6 +220,11 @@ impl Tuner {
             self.live(slot, rate, forecaster.foreseen(start), &facts);
         }
         self.next = Some(until);
+    }
+
+    /// Forgets all: the past is another than was thought, and is replayed.
+    pub fn forget(&mut self) {
+        *self = Self::new(self.parts);
     }
 
     /// What the best candidate asks for now; `reactive`: of those that only look at the present. `None` while nothing was

@@ -1,15 +1,19 @@
 //! `sidescale simulate` and `sidescale explain`.
 
-use std::io::{BufWriter, IsTerminal as _, Write as _};
+mod cases;
+
+use std::io::BufWriter;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::Context as _;
 use clap::Args;
 
 use super::Failure;
+use super::bar::Bar;
+use super::words::{each, input, print, rate, whole_seconds, write_whole};
 use crate::simulate::{
-    self, DriveError, Job, MOST_PODS, Outcome, Progress, Score, Settings, read_contestants,
+    self, Contestant, DriveError, Job, MOST_PODS, Outcome, Score, Settings, read_contestants,
 };
 use crate::units::parse_duration;
 
@@ -25,6 +29,19 @@ const POLICIES_HELP: &str = "Who acts: sidescale, hpa:PERCENT, kpa:PERCENT, keda
 pub(super) struct Simulate {
     #[command(flatten)]
     world: World,
+
+    /// Many worlds: tab-separated with a header, each line a `trace` (beside this file), `pod_rps`, `cold_s`, `warm_days`
+    /// and, to compare with, `best_regret`
+    #[arg(
+        long,
+        value_name = "FILE",
+        conflicts_with_all = ["trace", "bin", "pod_rps", "cold_start", "warmup", "decisions", "html"]
+    )]
+    cases: Option<PathBuf>,
+
+    /// Writes the regrets of the cases as a Markdown table
+    #[arg(long, value_name = "FILE", requires = "cases")]
+    table: Option<PathBuf>,
 
     /// Who acts, with [`POLICIES_HELP`] for its help.
     #[arg(long, value_name = "LIST", default_value = POLICIES, help = POLICIES_HELP)]
@@ -76,8 +93,8 @@ struct World {
     pod_rps: Vec<f64>,
 
     /// From asking for a pod to its first request
-    #[arg(long, value_name = "TIME", value_parser = parse_duration)]
-    cold_start: Duration,
+    #[arg(long, value_name = "TIME", required = true, value_parser = parse_duration)]
+    cold_start: Option<Duration>,
 
     /// The longest that a request may wait to be started
     #[arg(long, value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
@@ -104,6 +121,9 @@ struct World {
 
 impl Simulate {
     pub(super) fn start(self) -> Result<(), Failure> {
+        if let Some(cases) = &self.cases {
+            return self.play_cases(cases);
+        }
         let jobs = self.world.jobs()?;
         let is_dash = |path: &Path| path == Path::new("-");
         let answers = self.decisions.as_deref().is_some_and(is_dash);
@@ -123,18 +143,23 @@ impl Simulate {
             }
             _ => {}
         }
-        let settings = &jobs[0].settings;
-        let contestants = read_contestants(&self.policies, settings.bounds, settings.zero)
-            .context("--policies")
-            .map_err(Failure::Input)?;
+        let contestants = self.contestants()?;
         if self.decisions.is_some() && !contestants.iter().any(|it| it.name == "sidescale") {
             return input("--decisions writes sidescale's decisions; add sidescale to --policies");
         }
         let mut bar = Bar::new();
-        let played = simulate::simulate(&jobs, &contestants, |progress| bar.show(progress));
+        let speak = |progress| bar.show(progress);
+        let played = simulate::simulate(&jobs, &contestants, std::convert::identity, speak);
         bar.clear();
         let outcomes = played.map_err(|error| Failure::Input(error.into()))?;
         self.write(&outcomes)
+    }
+
+    fn contestants(&self) -> Result<Vec<Contestant>, Failure> {
+        let bounds = (self.world.min, self.world.max);
+        read_contestants(&self.policies, bounds, Settings::default().zero)
+            .context("--policies")
+            .map_err(Failure::Input)
     }
 
     fn write(&self, outcomes: &[Outcome]) -> Result<(), Failure> {
@@ -191,87 +216,38 @@ impl Explain {
 
 impl World {
     fn jobs(&self) -> Result<Vec<Job>, Failure> {
-        if self.min > self.max {
-            return input(&format!("--min {} is above --max {}", self.min, self.max));
-        }
-        let each = |flag: &str, count: usize| {
-            if count == 1 || count == self.trace.len() {
-                return Ok(());
-            }
-            let traces = self.trace.len();
-            input(&format!(
-                "{flag} is given {count} times for {traces} traces; give it once, or once for each"
-            ))
-        };
-        each("--pod-rps", self.pod_rps.len())?;
-        each("--warmup", self.warmup.len())?;
+        self.check_bounds()?;
+        each("--pod-rps", self.pod_rps.len(), self.trace.len())?;
+        each("--warmup", self.warmup.len(), self.trace.len())?;
+        let cold_start = self.cold_start.unwrap_or_default();
         let jobs = self.trace.iter().zip(self.pod_rps.iter().cycle());
         let jobs = jobs.zip(self.warmup.iter().cycle());
         Ok(jobs
             .map(|((file, &pod_rps), &warmup)| Job {
                 file: file.clone(),
                 bin: self.bin,
-                settings: Settings {
-                    pod_rps,
-                    cold_start: self.cold_start,
-                    slo: self.slo,
-                    bounds: (self.min, self.max),
-                    warmup,
-                    mean_rps: self.mean_rps,
-                    seed: self.seed,
-                    ..Settings::default()
-                },
+                settings: self.settings(pod_rps, cold_start, warmup),
             })
             .collect())
     }
-}
 
-/// How far it is, in one line of a terminal; nothing where nobody looks.
-#[derive(Debug)]
-struct Bar {
-    is_shown: bool,
-    width: usize,
-}
-
-// === impl Bar ===
-
-impl Bar {
-    fn new() -> Self {
-        Self {
-            is_shown: std::io::stderr().is_terminal(),
-            width: 0,
+    fn check_bounds(&self) -> Result<(), Failure> {
+        if self.min > self.max {
+            return input(&format!("--min {} is above --max {}", self.min, self.max));
         }
+        Ok(())
     }
 
-    fn show(&mut self, progress: Progress) {
-        const CELLS: usize = 30;
-        let Progress {
-            done,
-            traces,
-            share,
-        } = progress;
-        let percent = (100.0 * share).min(100.0);
-        let filled = (0..CELLS)
-            .filter(|cell| (*cell as f64) < share * CELLS as f64)
-            .count();
-        let bar = "#".repeat(filled) + &".".repeat(CELLS - filled);
-        self.draw(&format!(
-            "[{bar}] {percent:3.0} %, {done} of {traces} traces"
-        ));
-    }
-
-    fn clear(&mut self) {
-        let blank = " ".repeat(self.width);
-        self.draw(&blank);
-        self.draw("");
-    }
-
-    fn draw(&mut self, line: &str) {
-        if self.is_shown {
-            self.width = line.len();
-            let mut stderr = std::io::stderr();
-            // A bar that cannot be drawn is not worth failing for.
-            drop(write!(stderr, "\r{line}\r").and_then(|()| stderr.flush()));
+    fn settings(&self, pod_rps: f64, cold_start: Duration, warmup: Duration) -> Settings {
+        Settings {
+            pod_rps,
+            cold_start,
+            slo: self.slo,
+            bounds: (self.min, self.max),
+            warmup,
+            mean_rps: self.mean_rps,
+            seed: self.seed,
+            ..Settings::default()
         }
     }
 }
@@ -284,44 +260,6 @@ fn drive(settings: &Settings) -> Result<(), Failure> {
     })
 }
 
-/// Writes a file as a whole or not at all.
-fn write_whole(flag: &str, path: &Path, text: &str) -> Result<(), Failure> {
-    let mut beside = path.as_os_str().to_owned();
-    beside.push(format!(".{}.part", std::process::id()));
-    let beside = PathBuf::from(beside);
-    let written = std::fs::write(&beside, text).and_then(|()| std::fs::rename(&beside, path));
-    if written.is_err() {
-        // What is half-written must not stay; that it cannot be removed either is not the news.
-        drop(std::fs::remove_file(&beside));
-    }
-    written
-        .with_context(|| format!("cannot write {flag} {}", path.display()))
-        .map_err(Failure::Other)
-}
-
-fn print(text: &str) -> Result<(), Failure> {
-    write!(std::io::stdout(), "{text}").map_err(|error| Failure::Other(error.into()))
-}
-
-fn input<T>(text: &str) -> Result<T, Failure> {
-    Err(Failure::Input(anyhow!("{text}")))
-}
-
 fn pods() -> clap::builder::RangedI64ValueParser<u32> {
     clap::value_parser!(u32).range(1..=i64::from(MOST_PODS))
-}
-
-fn rate(text: &str) -> Result<f64, String> {
-    match text.parse::<f64>() {
-        Ok(rate) if rate > 0.0 && rate <= 1e9 => Ok(rate),
-        _ => Err("not a number of requests a second, above 0 and at most 1e9".to_owned()),
-    }
-}
-
-fn whole_seconds(text: &str) -> Result<Duration, String> {
-    match parse_duration(text) {
-        Ok(time) if time.subsec_nanos() == 0 && !time.is_zero() => Ok(time),
-        Ok(_) => Err("not a whole number of seconds above 0".to_owned()),
-        Err(error) => Err(error.to_string()),
-    }
 }

@@ -1,15 +1,14 @@
-//! Several traces and several policies, on as many threads as there are cores.
+//! Several traces and several policies.
 
 use std::path::PathBuf;
-use std::sync::Mutex;
-use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
-use std::sync::mpsc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 
 use super::contestant::{Contestant, Kind};
+use super::cores::{Progress, on_all_cores};
 use super::leader::Leader;
 use super::ledger::{Ledger, Sketch};
 use super::play::{Played, Player, play};
@@ -19,9 +18,6 @@ use super::trace::{Trace, TraceError};
 use super::{Settings, clairvoyant};
 use crate::baseline::Actor;
 use crate::units::Shown;
-
-/// How often somebody who waits hears how far it is.
-const SPOKEN: Duration = Duration::from_millis(200);
 
 /// A trace to be played.
 #[derive(Clone, Debug)]
@@ -49,15 +45,11 @@ pub struct Outcome {
     pub(super) sketches: Vec<Sketch>,
 }
 
-/// How far it is.
-#[derive(Clone, Copy, Debug)]
-pub struct Progress {
-    /// Traces that are done.
-    pub done: usize,
-    /// Of so many.
-    pub traces: usize,
-    /// The share of all seconds that were played, 0 to 1.
-    pub share: f64,
+/// A trace that was read and found good.
+#[derive(Clone, Debug)]
+pub struct Scaled {
+    trace: Trace,
+    factor: f64,
 }
 
 /// Why nothing was simulated.
@@ -86,7 +78,7 @@ pub enum SimulateError {
         to: u64,
     },
     /// Nothing is left to score.
-    #[error("{file}: its {} are over before the --warmup of {} is", Shown(*.length), Shown(*.warmup))]
+    #[error("{file}: its {} are over before its warm-up of {} is", Shown(*.length), Shown(*.warmup))]
     Warmup {
         /// The file.
         file: String,
@@ -97,66 +89,23 @@ pub enum SimulateError {
     },
 }
 
-/// Plays every policy on every trace; nothing is played when any trace is wrong. `speak` is told how far it is, on the
-/// caller's thread.
-pub fn simulate(
+/// Plays every policy on every trace; nothing is played when any trace is wrong. `keep` takes what is wanted of an
+/// outcome, on the thread that played it: a timeline is tens of megabytes. `speak` is told how far it is, on the caller's
+/// thread.
+pub fn simulate<T: Send>(
     jobs: &[Job],
     contestants: &[Contestant],
-    mut speak: impl FnMut(Progress),
-) -> Result<Vec<Outcome>, SimulateError> {
-    let timelines = jobs
-        .iter()
-        .map(Job::timeline)
-        .collect::<Result<Vec<_>, _>>()?;
-    let seconds: usize = timelines.iter().map(Timeline::len).sum();
-    let total = (seconds * contestants.len().max(1)).max(1) as f64;
-    let progress = AtomicU64::new(0);
-    let next = AtomicUsize::new(0);
-    let outcomes: Mutex<Vec<(usize, Outcome)>> = Mutex::new(Vec::new());
-    let threads = std::thread::available_parallelism().map_or(1, usize::from);
-    let timelines: Vec<Mutex<Option<Timeline>>> = timelines
-        .into_iter()
-        .map(|it| Mutex::new(Some(it)))
-        .collect();
-    std::thread::scope(|scope| {
-        let (ended, end) = mpsc::channel::<()>();
-        for _thread in 0..threads.min(jobs.len()) {
-            let ended = ended.clone();
-            let (next, timelines, outcomes, progress) = (&next, &timelines, &outcomes, &progress);
-            scope.spawn(move || {
-                // Held until the thread ends, however it ends.
-                let _ended = ended;
-                loop {
-                    let index = next.fetch_add(1, Ordering::Relaxed);
-                    let (Some(job), Some(timeline)) = (jobs.get(index), timelines.get(index))
-                    else {
-                        return;
-                    };
-                    let Some(timeline) = timeline.lock().ok().and_then(|mut it| it.take()) else {
-                        return;
-                    };
-                    let outcome = job.play(timeline, contestants, progress);
-                    if let Ok(mut outcomes) = outcomes.lock() {
-                        outcomes.push((index, outcome));
-                    }
-                }
-            });
-        }
-        drop(ended);
-        while end.recv_timeout(SPOKEN) == Err(mpsc::RecvTimeoutError::Timeout) {
-            speak(Progress {
-                done: outcomes.lock().map_or(0, |outcomes| outcomes.len()),
-                traces: jobs.len(),
-                share: progress.load(Ordering::Relaxed) as f64 / total,
-            });
-        }
-    });
-    let mut outcomes = outcomes.into_inner().unwrap_or_default();
-    outcomes.sort_by_key(|(index, _outcome)| *index);
-    Ok(outcomes
-        .into_iter()
-        .map(|(_index, outcome)| outcome)
-        .collect())
+    keep: impl Fn(Outcome) -> T + Sync,
+    speak: impl FnMut(Progress),
+) -> Result<Vec<T>, SimulateError> {
+    let read = jobs.iter().map(Job::read).collect::<Result<Vec<_>, _>>()?;
+    let seconds: u64 = read.iter().map(Scaled::seconds).sum();
+    let total = seconds * contestants.len() as u64;
+    let work = |index: usize, progress: &AtomicU64| {
+        let (job, scaled): (&Job, &Scaled) = (&jobs[index], &read[index]);
+        keep(job.play(scaled.draw(job.settings.seed), contestants, progress))
+    };
+    Ok(on_all_cores(jobs.len(), total, work, speak))
 }
 
 // === impl Job ===
@@ -164,6 +113,17 @@ pub fn simulate(
 impl Job {
     /// Reads the trace and draws its seconds.
     pub fn timeline(&self) -> Result<Timeline, SimulateError> {
+        Ok(self.read()?.draw(self.settings.seed))
+    }
+
+    /// The trace's name: its file's, without the ending.
+    pub fn trace(&self) -> String {
+        let name = self.file.file_stem();
+        name.map_or_else(String::new, |name| name.to_string_lossy().into_owned())
+    }
+
+    /// Reads the trace, and finds it long enough for its warm-up.
+    pub fn read(&self) -> Result<Scaled, SimulateError> {
         let file = || self.file.display().to_string();
         let trace = Trace::load_with_bin(&self.file, self.bin)?;
         let length = trace.end().saturating_sub(trace.start());
@@ -191,8 +151,7 @@ impl Job {
                 factor
             }
         };
-        let mut rng = StdRng::seed_from_u64(self.settings.seed);
-        Ok(Timeline::draw(&trace, factor, &mut rng))
+        Ok(Scaled { trace, factor })
     }
 
     fn play(
@@ -202,10 +161,7 @@ impl Job {
         progress: &AtomicU64,
     ) -> Outcome {
         let settings = self.settings;
-        let trace = self
-            .file
-            .file_stem()
-            .map_or_else(String::new, |name| name.to_string_lossy().into_owned());
+        let trace = self.trace();
         let best = clairvoyant::play(&timeline, &settings);
         let mut decisions = Vec::new();
         let mut scores = Vec::new();
@@ -243,5 +199,22 @@ impl Job {
             timeline,
             sketches,
         }
+    }
+}
+
+// === impl Scaled ===
+
+impl Scaled {
+    /// How long it is, in seconds.
+    pub fn seconds(&self) -> u64 {
+        self.trace
+            .end()
+            .saturating_sub(self.trace.start())
+            .as_secs()
+    }
+
+    /// Draws its seconds.
+    pub fn draw(&self, seed: u64) -> Timeline {
+        Timeline::draw(&self.trace, self.factor, &mut StdRng::seed_from_u64(seed))
     }
 }

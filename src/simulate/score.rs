@@ -1,10 +1,9 @@
 //! What each policy came to, for a program and for a person.
 
-use std::fmt::Write as _;
-
 use serde::Serialize;
 
 use super::VIOLATION_PRICE;
+use super::columns::aligned;
 use super::ledger::Ledger;
 
 /// One policy on one trace, past the warm-up.
@@ -54,6 +53,16 @@ impl Score {
             cold_waits: tidy(ledger.cold_waits),
         }
     }
+
+    /// The share of requests that violate, in per cent.
+    pub(super) fn late_percent(&self) -> f64 {
+        100.0 * self.violations / self.requests.max(f64::MIN_POSITIVE)
+    }
+
+    /// Pod-seconds over the clairvoyant's.
+    pub(super) fn times_best(&self) -> f64 {
+        self.pod_seconds / self.clairvoyant_pod_seconds.max(f64::MIN_POSITIVE)
+    }
 }
 
 /// Counts of scaled requests are fractions whose last digits say nothing.
@@ -62,10 +71,6 @@ fn tidy(count: f64) -> f64 {
 }
 
 /// The scores as text, the best of each trace first.
-#[expect(
-    clippy::missing_panics_doc,
-    reason = "a string can always be written to"
-)]
 pub fn table(scores: &[Score]) -> String {
     let head = [
         "trace",
@@ -78,45 +83,23 @@ pub fn table(scores: &[Score]) -> String {
         "wait p99",
         "p99.9",
     ];
-    let mut rows: Vec<[String; 9]> = vec![head.map(str::to_owned)];
+    let mut rows = vec![head.map(str::to_owned).to_vec()];
     for of_trace in scores.chunk_by(|one, other| one.trace == other.trace) {
         let mut sorted: Vec<&Score> = of_trace.iter().collect();
         sorted.sort_by(|one, other| one.regret.total_cmp(&other.regret));
         rows.extend(sorted.into_iter().map(row));
     }
-    let mut widths = [0; 9];
-    for row in &rows {
-        for (width, cell) in widths.iter_mut().zip(row) {
-            *width = (*width).max(cell.chars().count());
-        }
-    }
-    let mut text = String::new();
-    for row in &rows {
-        let mut line = String::new();
-        for (column, (cell, width)) in row.iter().zip(widths).enumerate() {
-            let written = if column < 2 {
-                write!(line, "{cell:<width$}  ")
-            } else {
-                write!(line, "{cell:>width$}  ")
-            };
-            written.expect("writing to a string cannot fail");
-        }
-        text.push_str(line.trim_end());
-        text.push('\n');
-    }
-    text
+    aligned(&rows, 2)
 }
 
-fn row(score: &Score) -> [String; 9] {
-    let late = 100.0 * score.violations / score.requests.max(f64::MIN_POSITIVE);
-    let ratio = score.pod_seconds / score.clairvoyant_pod_seconds.max(f64::MIN_POSITIVE);
-    [
+fn row(score: &Score) -> Vec<String> {
+    vec![
         score.trace.clone(),
         score.policy.clone(),
         format!("{:.3}", score.regret),
-        format!("{late:.3}"),
+        format!("{:.3}", score.late_percent()),
         format!("{:.1}", score.pod_seconds / 3_600.0),
-        format!("{ratio:.3}"),
+        format!("{:.3}", score.times_best()),
         score.changes.to_string(),
         format!("{} s", score.wait_p99),
         format!("{} s", score.wait_p999),

@@ -68,7 +68,7 @@ fn flags_that_make_no_sense_are_refused_by_name() {
             &["--policies", "`kpa:0`", "above 0"][..],
         ),
         (&["--policies", "ahpa"], &["`ahpa`", "fixed:REPLICAS"]),
-        (&["--warmup", "1h"], &["t.csv", "2m", "--warmup of 1h"]),
+        (&["--warmup", "1h"], &["t.csv", "2m", "warm-up of 1h"]),
         (
             &["--bin", "7s"],
             &["t.csv:3:1", "multiple of the bins' 7 s"],
