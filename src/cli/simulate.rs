@@ -7,11 +7,12 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::Context as _;
-use clap::Args;
+use clap::{Args, ValueEnum};
 
 use super::Failure;
 use super::bar::Bar;
 use super::words::{each, input, print, rate, whole_seconds, write_whole};
+use crate::ablation::Parts;
 use crate::simulate::{
     self, Contestant, DriveError, Job, MOST_PODS, Outcome, Score, Settings, read_contestants,
 };
@@ -115,6 +116,25 @@ struct World {
     /// Repeats the arrivals that are drawn for bins longer than a second
     #[arg(long, value_name = "NUMBER", default_value_t = 1)]
     seed: u64,
+
+    /// Takes parts of sidescale away, to see what each earns
+    #[arg(long, value_name = "LIST", value_delimiter = ',')]
+    without: Vec<Part>,
+}
+
+/// What may be taken away.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Every way to look ahead
+    Forecast,
+    /// Days, weeks and other periods
+    Seasons,
+    /// The forecaster's quantiles
+    Quantiles,
+    /// Their correction by their own record
+    Calibration,
+    /// Following what would have cost least
+    Tuning,
 }
 
 // === impl Simulate ===
@@ -238,6 +258,17 @@ impl World {
         Ok(())
     }
 
+    fn parts(&self) -> Parts {
+        let has = |part| !self.without.contains(&part);
+        Parts {
+            forecast: has(Part::Forecast),
+            seasons: has(Part::Seasons),
+            quantiles: has(Part::Quantiles),
+            calibration: has(Part::Calibration),
+            tuning: has(Part::Tuning),
+        }
+    }
+
     fn settings(&self, pod_rps: f64, cold_start: Duration, warmup: Duration) -> Settings {
         Settings {
             pod_rps,
@@ -247,6 +278,7 @@ impl World {
             warmup,
             mean_rps: self.mean_rps,
             seed: self.seed,
+            parts: self.parts(),
             ..Settings::default()
         }
     }
