@@ -5,9 +5,11 @@
 //! with that of a leader that had known the seasons all along.
 
 mod record;
+mod tail;
 
 use std::collections::VecDeque;
 
+use self::tail::Tail;
 use super::Season;
 use super::calibration::{Calibration, Circumstance, LEVELS, Pending};
 use super::experts::{EXPERTS, Periods, REFERENCES, State, narrow};
@@ -47,9 +49,9 @@ pub(super) struct Model {
     /// The median of a minute and its neighbours: one wild minute is nobody's tomorrow, and a jump stays a jump.
     smooth: Vec<f32>,
     /// What each reference says of a minute, at its own level.
-    references: Vec<[f32; REFERENCES]>,
+    references: Tail<[f32; REFERENCES]>,
     /// At the end of a minute; `None` before the first that was seen.
-    states: Vec<Option<State>>,
+    states: Tail<Option<State>>,
     /// What was forecast at the end of a minute for the horizon; NaN: nothing.
     foreseen: Vec<[f32; REMEMBERED.len()]>,
     /// By lead: the errors that forecasts for a minute would have had.
@@ -69,6 +71,8 @@ impl Model {
     pub(super) fn new(base: i64, keeps: usize, horizon: usize, parts: Parts) -> Self {
         let mut leads = vec![1, horizon.div_ceil(3), horizon, 3 * horizon];
         leads.dedup();
+        let kept = COMPARED[COMPARED.len() - 1].max(count(3 * horizon)) + 2;
+        let kept = usize::try_from(kept).unwrap_or(usize::MAX);
         Self {
             errors: vec![Vec::new(); leads.len()],
             leads,
@@ -77,8 +81,8 @@ impl Model {
             base,
             values: Vec::new(),
             smooth: Vec::new(),
-            references: Vec::new(),
-            states: Vec::new(),
+            references: Tail::new(base, kept),
+            states: Tail::new(base, kept),
             foreseen: Vec::new(),
             seasons: Vec::new(),
             periods: Periods {
@@ -135,7 +139,7 @@ impl Model {
 
     /// The state at the end of the newest minute; `None` while nothing was seen.
     pub(super) fn state(&self) -> Option<State> {
-        self.states.last().copied().flatten()
+        self.states.get(self.end() - 1).flatten()
     }
 
     /// The 80 % and the 99 % quantile that were forecast at the end of a minute for the horizon.
@@ -219,6 +223,7 @@ impl Model {
         } else {
             f32::NAN
         };
+        self.make_room();
         let minute = self.end();
         self.references.push(self.references_at(minute, minute - 1));
         self.values.push(value);
@@ -243,7 +248,7 @@ impl Model {
     }
 
     fn next_state(&self, minute: i64, value: f64) -> Option<State> {
-        let before = self.index(minute - 1).and_then(|index| self.states[index]);
+        let before = self.states.get(minute - 1).flatten();
         let mut state = match before {
             _ if value.is_nan() => before?.unseen(),
             None => State::first(value),
@@ -292,15 +297,11 @@ impl Model {
     }
 
     fn errors_of(&self, minute: i64, lead: usize, truth: f64) -> [f32; EXPERTS] {
-        let origin = self.index(minute - count(lead));
-        let Some(state) = origin.and_then(|index| self.states[index]) else {
+        let Some(state) = self.states.get(minute - count(lead)).flatten() else {
             return [f32::NAN; EXPERTS];
         };
-        let references = self
-            .references
-            .last()
-            .copied()
-            .unwrap_or([f32::NAN; REFERENCES]);
+        let references = self.references.get(minute);
+        let references = references.unwrap_or([f32::NAN; REFERENCES]);
         state
             .predict(&references, lead)
             .map(|said| narrow(truth - f64::from(said)))
@@ -308,8 +309,8 @@ impl Model {
 
     /// What each reference says of a minute, from what was known at `origin`.
     fn references_at(&self, minute: i64, origin: i64) -> [f32; REFERENCES] {
-        if let Some(known) = self.index(minute) {
-            return self.references[known];
+        if let Some(known) = self.references.get(minute) {
+            return known;
         }
         self.periods.references().map(|reference| {
             let Some((period, cycles)) = reference else {
@@ -344,10 +345,9 @@ impl Model {
             let Some(index) = self.index(minute - age) else {
                 break;
             };
-            let (ours, theirs) = (
-                f64::from(self.values[index]),
-                f64::from(self.references[index][reference]),
-            );
+            let theirs = self.references.get(minute - age);
+            let theirs = theirs.map_or(f64::NAN, |said| f64::from(said[reference]));
+            let ours = f64::from(self.values[index]);
             let ratio = (ours + floor) / (theirs + floor);
             if ratio.is_finite() {
                 ratios[found] = narrow(ratio.clamp(1.0 / MOST_SCALE, MOST_SCALE));
@@ -376,11 +376,22 @@ impl Model {
         (index < self.values.len()).then_some(index)
     }
 
+    /// A day at a time: doubled, two weeks would take the room of four.
+    fn make_room(&mut self) {
+        if self.values.len() < self.values.capacity() {
+            return;
+        }
+        self.values.reserve_exact(DAY);
+        self.smooth.reserve_exact(DAY);
+        self.foreseen.reserve_exact(DAY);
+        for errors in &mut self.errors {
+            errors.reserve_exact(DAY);
+        }
+    }
+
     fn forget(&mut self, minutes: usize) {
         self.values.drain(..minutes);
         self.smooth.drain(..minutes);
-        self.references.drain(..minutes);
-        self.states.drain(..minutes);
         self.foreseen.drain(..minutes);
         for errors in &mut self.errors {
             errors.drain(..minutes);
@@ -421,4 +432,24 @@ fn median(values: &mut [f32]) -> f32 {
 
 pub(super) fn count(number: usize) -> i64 {
     i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn two_weeks_of_minutes_take_less_than_four_mebibytes() {
+        let mut model = Model::new(0, 14 * DAY, 5, Parts::ALL);
+        for _minute in 0..15 * DAY - 1 {
+            model.push(30.0, false);
+        }
+        let by_minute = size_of::<[f32; 2]>() + size_of::<[f32; REMEMBERED.len()]>();
+        let mut bytes = model.values.capacity() * by_minute;
+        for errors in &model.errors {
+            bytes += errors.capacity() * size_of::<[f32; EXPERTS]>();
+        }
+        assert!(model.values.len() == 15 * DAY - 1 && model.foreseen.len() == model.values.len());
+        assert!(bytes < 4 << 20, "{bytes}");
+    }
 }
