@@ -1,5 +1,6 @@
 //! The command line: what was typed becomes a call, an error becomes a message and an exit code.
 
+mod backtest;
 mod bar;
 mod demo;
 mod run;
@@ -41,6 +42,8 @@ enum Command {
     Simulate(simulate::Simulate),
     /// The reasons of one simulated decision
     Explain(simulate::Explain),
+    /// How good the forecast is on measured traces, beside simpler ones
+    Backtest(backtest::Backtest),
     /// Shows what NVML shows here
     Gpu(run::Gpu),
 }
@@ -76,6 +79,7 @@ pub fn main() -> ExitCode {
         Command::Load(load) => load.start(),
         Command::Simulate(simulate) => simulate.start(),
         Command::Explain(explain) => explain.start(),
+        Command::Backtest(backtest) => backtest.start(),
         Command::Gpu(gpu) => gpu.start(),
     });
     match done {
@@ -91,7 +95,7 @@ fn init(line: &Line) -> Result<(), Failure> {
     // A whole fleet in one process would write over the command's own lines.
     let quiet = matches!(
         line.command,
-        Command::Demo(_) | Command::Simulate(_) | Command::Explain(_)
+        Command::Demo(_) | Command::Simulate(_) | Command::Explain(_) | Command::Backtest(_)
     );
     let default = if quiet { "warn" } else { "info" };
     telemetry::init_logs(line.log.as_deref().unwrap_or(default))

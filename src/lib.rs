@@ -33,7 +33,7 @@
 //!  9 config
 //! 10 controller
 //! 11 admin local telemetry simulate
-//! 12 app
+//! 12 app backtest
 //! 13 demo
 //! 14 cli
 //! ```
@@ -43,7 +43,8 @@
 //! ```pure
 //! units ablation policy history forecast behavior tuning plan baseline controller leader::machine
 //! simulate::clairvoyant simulate::columns simulate::leader simulate::ledger simulate::play simulate::poisson
-//! simulate::summary simulate::timeline
+//! simulate::summary simulate::timeline backtest::conformal backtest::holt_winters backtest::measure backtest::minutes
+//! backtest::ours backtest::point backtest::table
 //! ```
 //!
 //! These name no runtime, socket, clock or random source: `now` and a seeded generator are given to them.
@@ -52,6 +53,7 @@ pub mod ablation;
 pub mod admin;
 pub mod api;
 pub mod app;
+pub mod backtest;
 pub mod baseline;
 pub mod behavior;
 pub mod causes;

@@ -1,5 +1,6 @@
-//! `sidescale simulate` and `sidescale explain` from outside: files in, files out, and a world that drives the turn.
+//! `sidescale simulate`, `explain` and `backtest` from outside: files in, files out, and a world that drives the turn.
 
+mod backtest;
 mod cases;
 mod driven;
 mod explain;
