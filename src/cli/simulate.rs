@@ -44,6 +44,10 @@ pub(super) struct Simulate {
     #[arg(long, value_name = "FILE", requires = "cases")]
     table: Option<PathBuf>,
 
+    /// Writes the regrets of the cases over those they are compared with as an SVG
+    #[arg(long, value_name = "FILE", requires = "cases")]
+    picture: Option<PathBuf>,
+
     /// Who acts, with [`POLICIES_HELP`] for its help.
     #[arg(long, value_name = "LIST", default_value = POLICIES, help = POLICIES_HELP)]
     policies: String,

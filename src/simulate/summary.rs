@@ -1,5 +1,7 @@
 //! What many cases came to, for a program, for a person and for a document.
 
+mod picture;
+
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::time::Duration;
@@ -132,6 +134,11 @@ impl Summary {
         format!("{text}\n{}", self.means())
     }
 
+    /// The cases that have something to be compared with, as points of an SVG.
+    pub fn picture(&self) -> String {
+        picture::picture(self).expect("writing to a string cannot fail")
+    }
+
     /// The geometric means over all cases, and how many were lost.
     fn means(&self) -> String {
         let mut rows = vec![vec!["geometric mean of".to_owned(), "regret".to_owned()]];
@@ -233,7 +240,7 @@ mod tests {
         }
     }
 
-    fn summary() -> Summary {
+    pub(super) fn summary() -> Summary {
         Summary::new(vec![
             scored("a", 60, Some(0.2), &[("hpa:70", 0.8), ("sidescale", 0.1)]),
             scored(

@@ -43,6 +43,9 @@ impl Simulate {
         if let Some(path) = &self.table {
             write_whole("--table", path, &summary.markdown())?;
         }
+        if let Some(path) = &self.picture {
+            write_whole("--picture", path, &summary.picture())?;
+        }
         print(&summary.text())
     }
 }
