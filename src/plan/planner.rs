@@ -102,6 +102,7 @@ impl Draft<'_> {
             need,
             steady,
             waiting,
+            is_over,
             is_overrun,
             text,
         } = present(self.inputs, self.memory.held(self.inputs.now.instant));
@@ -110,8 +111,11 @@ impl Draft<'_> {
         let pods = match self.inputs.advice {
             Ok(advice) => {
                 // A backlog is cleared at the pace that was learnt, which can be the pace of pods that are all full already.
-                let present = if is_overrun { need } else { steady };
-                let present = present.unwrap_or_else(|| f64::from(self.current));
+                // While more are needed the help that is on its way is not sent back, and none is asked for on top of it.
+                let current = f64::from(self.current);
+                let most = if is_overrun { f64::INFINITY } else { current };
+                let backed = need.filter(|_| is_over).map_or(0.0, |need| need.min(most));
+                let present = steady.unwrap_or(current).max(backed);
                 self.follow(&advice, present, waiting)
             }
             Err(why) => {

@@ -33,7 +33,9 @@ pub(super) struct Present {
     pub(super) steady: Option<f64>,
     /// Requests beyond what the ready pods hold at their targets.
     pub(super) waiting: f64,
-    /// Whether the ready pods are above their targets and none is on its way: more than a ratio near 1 says.
+    /// Whether the ready pods are above their targets: more than a ratio near 1 says.
+    pub(super) is_over: bool,
+    /// Whether they are, and none is on its way.
     pub(super) is_overrun: bool,
     /// Why.
     pub(super) text: String,
@@ -71,7 +73,7 @@ pub(super) fn present(inputs: &Inputs<'_>, held: f64) -> Present {
     let mut need: Option<f64> = None;
     let mut steady: Option<f64> = None;
     let mut waiting = 0.0_f64;
-    let mut is_overrun = false;
+    let mut is_over = false;
     let mut text = String::new();
     for metric in &inputs.policy.metrics {
         if !text.is_empty() {
@@ -88,7 +90,7 @@ pub(super) fn present(inputs: &Inputs<'_>, held: f64) -> Present {
             waiting = waiting.max(demand.in_flight - held * demand.ready);
         }
         let tolerated = demand.ready * (1.0 + inputs.policy.behavior.scale_up.tolerance);
-        is_overrun |= (share.held).is_some_and(|held| demand.in_flight > held * tolerated);
+        is_over |= (share.held).is_some_and(|held| demand.in_flight > held * tolerated);
     }
     if need.is_none() {
         return Present::unknown(inputs, &text);
@@ -103,7 +105,8 @@ pub(super) fn present(inputs: &Inputs<'_>, held: f64) -> Present {
         need,
         steady,
         waiting,
-        is_overrun: is_overrun && !is_help_coming(inputs.snapshot),
+        is_over,
+        is_overrun: is_over && !is_help_coming(inputs.snapshot),
         text,
     }
 }
@@ -117,6 +120,7 @@ impl Present {
             need: None,
             steady: None,
             waiting: 0.0,
+            is_over: false,
             is_overrun: false,
             text: format!("{why}: the {replicas} replicas asked for stay"),
         }
