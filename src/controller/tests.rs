@@ -194,7 +194,7 @@ fn from_the_first_seconds_on_the_plan_follows_what_was_learnt() {
     let turn = live(&mut controller, 2, 178, &second(5, 7.0));
     let advice = turn.advice.expect("three minutes were seen");
     assert!((advice.pod_rps - 2.0).abs() < 1e-9, "{advice:?}");
-    assert!(why(&turn).starts_with("of 323 ways to decide"));
+    assert!(why(&turn).contains(" ways to decide this one would have cost least"));
     assert_eq!(turn.plan.needed_ahead, Some(pods(advice.need)));
 }
 
