@@ -99,6 +99,21 @@ impl<'a> Fleet<'a> {
         .await;
     }
 
+    /// Waits until all pods that are asked for by then take requests.
+    pub(crate) async fn has_all_ready(&self) {
+        let endpoints = self.node.endpoints();
+        eventually("all pods are ready", SOON * 2, async || {
+            let replicas = self.cluster.replicas().await;
+            let ready = endpoints.borrow().len();
+            if usize::try_from(replicas) == Ok(ready) {
+                return Ok(());
+            }
+            let words = self.last_words().await;
+            Err(format!("{ready} of {replicas} are; {words}"))
+        })
+        .await;
+    }
+
     /// Requests through the Service of this fleet.
     pub(crate) fn load(&self, per_second: u32) -> Load {
         Load::start(self.node.endpoints(), per_second)

@@ -34,8 +34,9 @@ const FIRST_CHECKPOINT: Duration = Duration::from_secs(10);
 /// Between two tries of a leader to save before it lowers.
 const SAVED_AGAIN: Duration = Duration::from_secs(2);
 
-/// Longer than two slots of a member's own ring, so that at least one whole slot was seen by everybody.
-const LOADED: Duration = Duration::from_secs(25);
+/// Longer than three slots of a member's own ring, so that two whole slots were seen by everybody: of one alone, two members
+/// of three would remember less than a third of all.
+const LOADED: Duration = Duration::from_secs(35);
 
 async fn a_killed_leaders_history_comes_back_from_the_members(cluster: &Cluster) {
     // It can neither grow nor shrink, so nothing but time brings a checkpoint about, and the next is minutes away.
