@@ -31,11 +31,3 @@ impl Parts {
         tuning: true,
     };
 }
-
-// === impl Default for Parts ===
-
-impl Default for Parts {
-    fn default() -> Self {
-        Self::ALL
-    }
-}

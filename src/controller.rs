@@ -71,6 +71,15 @@ enum Memory {
     },
 }
 
+/// What a pod can carry.
+#[derive(Clone, Copy, Debug)]
+struct Carries {
+    /// Requests a second.
+    pod_rps: f64,
+    /// Requests at once, at that rate (Little's law); `None`: no metric speaks of requests at once.
+    slots: Option<f64>,
+}
+
 /// What a turn came to.
 #[must_use = "a turn nobody acts on scales nothing"]
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -80,7 +89,7 @@ pub struct Turn {
     pub plan: Plan,
     /// The way to decide that is followed, and its record; `None` while nothing was learnt.
     pub advice: Option<Advice>,
-    /// Demand ahead; `None` before anything was seen. It is shown, and nothing is planned by it.
+    /// Demand ahead; `None` before anything was seen. It is shown; the ways to decide have asked the forecaster themselves.
     pub forecast: Option<Forecast>,
     /// How long a new pod takes.
     pub lead_time: Lead,
@@ -225,7 +234,8 @@ impl Controller {
         let ahead = LEAST_AHEAD.max(lead_time.time + LEAD_TIME_MARGIN);
         let forecast = self.forecast(now, ahead, policy.prediction.quantile);
         let work = self.work(now.timestamp);
-        let advice = self.advice(now.timestamp, policy, work, lead_time.time);
+        let carries = Carries::of(policy, work);
+        let advice = self.advice(now.timestamp, policy, carries, lead_time.time);
         let history_back = self.is_back(now.instant, snapshot, policy, lead_time.time);
         let plan = self.planner.plan(&Inputs {
             now,
@@ -237,7 +247,7 @@ impl Controller {
             lead_time: lead_time.time,
             history_back,
         });
-        let shadows = self.shadow(now.instant, snapshot, policy, work, lead_time.time);
+        let shadows = self.shadow(now.instant, snapshot, policy, carries, lead_time.time);
         Turn {
             plan,
             advice: advice.ok(),
@@ -278,13 +288,14 @@ impl Controller {
         &mut self,
         now: Timestamp,
         policy: &Policy,
-        work: Option<Work>,
+        carries: Option<Carries>,
         cold_start: Duration,
     ) -> Result<Advice, Unlearnt> {
+        let Carries { pod_rps, slots } = carries.ok_or(Unlearnt::Work)?;
         let facts = Facts {
             cost_ratio: policy.prediction.cost_ratio,
-            pod_rps: pod_rps(policy, work).ok_or(Unlearnt::Work)?,
-            slots: slots(policy, work),
+            pod_rps,
+            slots,
             cold_start,
             bounds: (policy.min_replicas, policy.max_replicas),
         };
@@ -353,10 +364,10 @@ impl Controller {
         now: Instant,
         snapshot: &Snapshot,
         policy: &Policy,
-        work: Option<Work>,
+        carries: Option<Carries>,
         cold_start: Duration,
     ) -> Option<ShadowStates> {
-        let pod_rps = pod_rps(policy, work)?;
+        let Carries { pod_rps, .. } = carries?;
         let bounds = (policy.min_replicas, policy.max_replicas);
         let shadows = self.shadows.get_or_insert_with(|| {
             let ready = u32::try_from(snapshot.ready()).unwrap_or(u32::MAX);
@@ -384,26 +395,27 @@ fn window(seen: &Bucket) -> Window {
     }
 }
 
-/// What a pod can carry a second, by the metric that allows least.
-fn pod_rps(policy: &Policy, work: Option<Work>) -> Option<f64> {
-    let rates = policy.metrics.iter().filter_map(|metric| match metric {
-        Metric::RequestRate { per_second } => Some(*per_second),
-        Metric::Concurrency { average_value } => Some(average_value / work?.service_seconds),
-        Metric::Gpu {
-            average_utilization,
-        } => Some(average_utilization / 100.0 / work?.gpu_seconds?),
-    });
-    rates
-        .filter(|rate| rate.is_finite() && *rate > 0.0)
-        .min_by(f64::total_cmp)
-}
+// === impl Carries ===
 
-/// Requests that a pod serves at once where it carries what [`pod_rps`] says (Little's law); `None`: no metric speaks of
-/// requests at once.
-fn slots(policy: &Policy, work: Option<Work>) -> Option<f64> {
-    let counts = (policy.metrics.iter()).any(|metric| matches!(metric, Metric::Concurrency { .. }));
-    let seconds = work.filter(|_| counts)?.service_seconds;
-    Some(pod_rps(policy, work)? * seconds)
+impl Carries {
+    /// By the metric that allows least; `None`: that is not known yet.
+    fn of(policy: &Policy, work: Option<Work>) -> Option<Self> {
+        let rates = policy.metrics.iter().filter_map(|metric| match metric {
+            Metric::RequestRate { per_second } => Some(*per_second),
+            Metric::Concurrency { average_value } => Some(average_value / work?.service_seconds),
+            Metric::Gpu {
+                average_utilization,
+            } => Some(average_utilization / 100.0 / work?.gpu_seconds?),
+        });
+        let pod_rps = rates
+            .filter(|rate| rate.is_finite() && *rate > 0.0)
+            .min_by(f64::total_cmp)?;
+        let is_counted = |metric: &Metric| matches!(metric, Metric::Concurrency { .. });
+        let slots = work
+            .filter(|_| policy.metrics.iter().any(is_counted))
+            .map(|work| pod_rps * work.service_seconds);
+        Some(Self { pod_rps, slots })
+    }
 }
 
 #[cfg(test)]

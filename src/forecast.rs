@@ -19,12 +19,14 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use self::experts::{NAMES, State, narrow};
+pub use self::calibration::pinball;
+use self::experts::{NAMES, State};
 use self::mixture::Mixture;
 use self::model::{Model, count};
 use crate::ablation::Parts;
 use crate::clock::{Now, Timestamp};
 use crate::history::History;
+use crate::units::narrow;
 
 /// Horizons in minutes. A lead time that moves by seconds with every start must not make everything be learnt anew.
 const HORIZONS: [usize; 14] = [1, 2, 3, 4, 5, 6, 8, 10, 12, 15, 20, 30, 45, 60];
@@ -51,7 +53,7 @@ pub struct Forecast {
     pub points: Vec<ForecastPoint>,
     /// The seasons found, longest last; empty: none.
     pub seasons: Vec<Season>,
-    /// How far this forecast may be trusted, 0 to 1, by its own record on this workload. 0: plan reactively.
+    /// How far this forecast may be trusted, 0 to 1, by its own record on this workload. 0: the last value says as much.
     pub trust: f64,
     /// Who speaks with which weight, heaviest first.
     pub experts: Vec<ExpertWeight>,

@@ -143,14 +143,6 @@ pub fn reach(cold_start: Duration) -> Duration {
     cold_start.saturating_add(Duration::from_secs_f64(MARGIN_SECS))
 }
 
-// === impl Default for Tuner ===
-
-impl Default for Tuner {
-    fn default() -> Self {
-        Self::new(Parts::ALL)
-    }
-}
-
 // === impl Tuner ===
 
 impl Tuner {
@@ -231,8 +223,7 @@ impl Tuner {
     /// seen, or while the past is still being replayed.
     pub fn advice(&self, now: Timestamp, reactive: bool) -> Option<Advice> {
         let facts = self.facts?;
-        let end = now.as_millis().div_euclid(SLOT_MILLIS);
-        if self.lives.is_empty() || self.next? < end {
+        if self.lives.is_empty() || self.is_replaying(now) {
             return None;
         }
         let index = if reactive {
@@ -277,7 +268,7 @@ impl Tuner {
             life.ask(need, candidate, facts);
         }
         self.age = self.age.saturating_add(1);
-        if slot.rem_euclid(COMPARED_EVERY_SLOTS) == 0 && self.parts.tuning {
+        if slot.rem_euclid(COMPARED_EVERY_SLOTS) == 0 {
             self.compare(facts);
         }
     }

@@ -66,11 +66,8 @@ impl Conformal {
     /// The smallest error that `share` of one more than are known lie at or below; the largest where that is none.
     fn quantile(&self, share: f64) -> f64 {
         let wanted = share * (self.sorted.len() + 1) as f64;
-        // A product that is a whole number may come out a little above it.
-        let rank = (wanted - 1e-9).ceil();
-        let below = (1..=self.sorted.len()).take_while(|place| (*place as f64) < rank);
         self.sorted
-            .get(below.count())
+            .get(rank(wanted).saturating_sub(1))
             .or(self.sorted.last())
             .copied()
             .unwrap_or(0.0)
@@ -79,6 +76,16 @@ impl Conformal {
     fn place(&self, error: f64) -> usize {
         self.sorted.partition_point(|known| *known < error)
     }
+}
+
+/// Counted from 1. A product that is a whole number may come out a little above it.
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a share of a length, and less than nothing is 0"
+)]
+fn rank(wanted: f64) -> usize {
+    (wanted - 1e-9).ceil() as usize
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use serde::Serialize;
 
 use super::Said;
+use crate::forecast::pinball;
 
 /// What one method came to at one horizon.
 #[derive(Clone, Debug, PartialEq, Serialize)]
@@ -70,11 +71,6 @@ pub(super) fn measures(method: &'static str, place: usize, rows: &[Row]) -> Meas
             .map(|third| share(&above95, &|row| third_of_slope(row) == third)),
         exceeded95_by_hour: thirds.map(|third| share(&above95, &|row| row.third_of_day == third)),
     }
-}
-
-/// The loss whose mean is least for the true quantile.
-fn pinball(quantile: f64, came: f64, said: f64) -> f64 {
-    f64::max(quantile * (came - said), (quantile - 1.0) * (came - said))
 }
 
 /// The slopes that a third lie below and a third above; of many that are alike, all are in the middle.

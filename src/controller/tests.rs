@@ -166,9 +166,10 @@ fn the_shadows_are_given_the_pod_that_the_policy_describes() {
         gpu_seconds: None,
     };
     // Four in flight at two seconds each are two requests a second.
-    let rate = pod_rps(&policy(), Some(work)).expect("known");
+    let pod_rps = |work| Carries::of(&policy(), work).map(|it| it.pod_rps);
+    let rate = pod_rps(Some(work)).expect("known");
     assert!((rate - 2.0).abs() < 1e-9);
-    assert_eq!(pod_rps(&policy(), None), None);
+    assert_eq!(pod_rps(None), None);
     let mut controller =
         Controller::new(Some(History::new(Duration::from_secs(86_400))), &policy());
     let turn = live(&mut controller, 0, 180, &second(5, 7.0));

@@ -213,7 +213,8 @@ impl Rivals {
     }
 }
 
-fn pinball(level: f64, truth: f64, said: f64) -> f64 {
+/// The loss whose mean is least for the true quantile of that level.
+pub fn pinball(level: f64, truth: f64, said: f64) -> f64 {
     (level * (truth - said)).max((level - 1.0) * (truth - said))
 }
 

@@ -1,6 +1,7 @@
 //! The experts: simple forecasts, each right about some load.
 
 use super::season::{DAY, WEEK};
+use crate::units::narrow;
 
 /// How many there are.
 pub(super) const EXPERTS: usize = 8;
@@ -142,13 +143,4 @@ impl State {
         }
         said
     }
-}
-
-/// Rates fit into `f32` to a part in ten million; half the memory of two weeks.
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "what is lost is far below the noise of a count"
-)]
-pub(super) fn narrow(value: f64) -> f32 {
-    value as f32
 }

@@ -12,10 +12,11 @@ use std::collections::VecDeque;
 use self::tail::Tail;
 use super::Season;
 use super::calibration::{Calibration, Circumstance, LEVELS, Pending};
-use super::experts::{EXPERTS, Periods, REFERENCES, State, narrow};
+use super::experts::{EXPERTS, Periods, REFERENCES, State};
 use super::mixture::{Mixture, Record};
 use super::season::{DAY, WEEK, detect};
 use crate::ablation::Parts;
+use crate::units::narrow;
 
 /// Distances at which today's level is compared with that of a reference, half an hour in all. Their median is taken,
 /// so that a jump that came three minutes early is no change of level.

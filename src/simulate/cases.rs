@@ -6,6 +6,8 @@
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::misplaced::Misplaced;
+
 const DAY_SECS: f64 = 86_400.0;
 /// More than ten years are a typing error, of a cold start as of a warm-up.
 const LONGEST_SECS: f64 = 3_650.0 * DAY_SECS;
@@ -38,19 +40,8 @@ pub enum CasesError {
         source: std::io::Error,
     },
     /// A line is not what it must be.
-    #[error("{file}:{line}:{column}: expected {expected}, found `{found}`")]
-    Line {
-        /// The file.
-        file: String,
-        /// Counted from 1.
-        line: usize,
-        /// Counted from 1, in characters.
-        column: usize,
-        /// What should stand there.
-        expected: String,
-        /// What stands there.
-        found: String,
-    },
+    #[error(transparent)]
+    Line(#[from] Misplaced),
 }
 
 /// Reads the file; the traces that it names are looked for beside it.
@@ -114,7 +105,9 @@ fn parse(
         });
     }
     if cases.is_empty() {
-        return Err(Row::new(file, text.lines().count() + 1, "").wrong(0, "a case"));
+        return Err(Row::new(file, text.lines().count() + 1, "")
+            .wrong(0, "a case")
+            .into());
     }
     Ok(cases)
 }
@@ -154,9 +147,9 @@ impl<'a> Row<'a> {
             .then(|| Duration::from_secs_f64(secs))
     }
 
-    fn wrong(&self, index: usize, expected: &str) -> CasesError {
+    fn wrong(&self, index: usize, expected: &str) -> Misplaced {
         let before = self.text.split('\t').take(index);
-        CasesError::Line {
+        Misplaced {
             file: self.file.to_owned(),
             line: self.line,
             column: 1 + before.map(|cell| cell.chars().count() + 1).sum::<usize>(),

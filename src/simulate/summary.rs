@@ -134,9 +134,13 @@ impl Summary {
         format!("{text}\n{}", self.means())
     }
 
-    /// The cases that have something to be compared with, as points of an SVG. Writing to a string cannot fail.
+    /// The cases that have something to be compared with, as points of an SVG.
+    #[expect(
+        clippy::missing_panics_doc,
+        reason = "a string can always be written to"
+    )]
     pub fn picture(&self) -> String {
-        picture::picture(self).unwrap_or_default()
+        picture::picture(self).expect("writing to a string cannot fail")
     }
 
     /// The geometric means over all cases, and how many were lost.

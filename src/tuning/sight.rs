@@ -7,6 +7,8 @@ use std::collections::VecDeque;
 
 use serde::Serialize;
 
+use crate::units::narrow;
+
 const SLOTS_A_MINUTE: i64 = 6;
 const DAY_MINUTES: usize = 1_440;
 /// Days whose course is looked at.
@@ -349,12 +351,4 @@ fn quantile_of(ascending: &[f64], quantile: f64) -> Option<f64> {
 )]
 fn whole(value: f64) -> usize {
     value.clamp(0.0, 1e6) as usize
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    reason = "a rate; 24 bits of it are enough"
-)]
-fn narrow(value: f64) -> f32 {
-    value as f32
 }

@@ -12,7 +12,7 @@ const RECENT_HALF: f64 = 45.0;
 /// Distances from the same phase, in minutes: a jump may come some minutes earlier or later than yesterday.
 const AROUND: [i64; 9] = [-8, -4, -2, -1, 0, 1, 2, 4, 8];
 /// How many errors are looked up at any time, and how far they lie apart: two days, at no minute of the hour twice.
-const ANYTIME: i64 = 48;
+const ANYTIME: usize = 48;
 const ANYTIME_APART: i64 = 61;
 /// A cycle that lies so many cycles before the last counts half of it.
 const CYCLE_HALF: f64 = 3.0;
@@ -58,14 +58,14 @@ impl Model {
         let mut record = Record {
             recent: Vec::with_capacity(RECENT.len()),
             phase: Vec::with_capacity(8 * AROUND.len()),
-            anytime: Vec::with_capacity(48),
+            anytime: Vec::with_capacity(ANYTIME),
         };
         record.recent.extend(recent);
         record
             .phase
             .extend(phase.filter_map(|(minute, weight)| error_at(minute, weight)));
         let oldest = RECENT[RECENT.len() - 1];
-        let anytime = (1..=ANYTIME).map(|step| origin - oldest - step * ANYTIME_APART);
+        let anytime = (1..=ANYTIME).map(|step| origin - oldest - count(step) * ANYTIME_APART);
         record
             .anytime
             .extend(anytime.filter_map(|minute| error_at(minute, 1.0)));

@@ -5,6 +5,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 
 use super::{Bin, Trace};
+use crate::simulate::misplaced::Misplaced;
 
 const HEADER: &str = "offset_seconds,requests";
 
@@ -21,19 +22,8 @@ pub enum TraceError {
         source: std::io::Error,
     },
     /// A line is not what it must be.
-    #[error("{file}:{line}:{column}: expected {expected}, found `{found}`")]
-    Line {
-        /// The file.
-        file: String,
-        /// Counted from 1.
-        line: usize,
-        /// Counted from 1, in characters.
-        column: usize,
-        /// What should stand there.
-        expected: String,
-        /// What stands there.
-        found: String,
-    },
+    #[error(transparent)]
+    Line(#[from] Misplaced),
     /// Fewer than two bins, and nobody said how wide they are.
     #[error("{file}: expected at least two bins of `{HEADER}`, found {found}")]
     Short {
@@ -65,7 +55,7 @@ pub(super) fn parse(file: &str, text: &str, bin: Option<Duration>) -> Result<Tra
     };
     for pair in rows.windows(2) {
         if !gap(&pair[0], &pair[1]).is_multiple_of(width_secs) {
-            return Err(TraceError::Line {
+            return Err(Misplaced {
                 file: file.to_owned(),
                 line: pair[1].line,
                 column: 1,
@@ -74,7 +64,8 @@ pub(super) fn parse(file: &str, text: &str, bin: Option<Duration>) -> Result<Tra
                     pair[0].bin.offset_secs
                 ),
                 found: pair[1].bin.offset_secs.to_string(),
-            });
+            }
+            .into());
         }
     }
     Ok(Trace {
@@ -99,8 +90,8 @@ fn gap(earlier: &Row, later: &Row) -> u64 {
 }
 
 /// The rows, whose offsets rise.
-fn rows(file: &str, text: &str) -> Result<Vec<Row>, TraceError> {
-    let wrong = |line: usize, column: usize, expected: String, found: &str| TraceError::Line {
+fn rows(file: &str, text: &str) -> Result<Vec<Row>, Misplaced> {
+    let wrong = |line: usize, column: usize, expected: String, found: &str| Misplaced {
         file: file.to_owned(),
         line,
         column,
