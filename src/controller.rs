@@ -186,7 +186,8 @@ impl Controller {
     /// The past came late: this controller has recorded since `begun`.
     pub fn bring_back(&mut self, past: &History, begun: Timestamp) {
         self.history.merge_earlier(past, begun);
-        // What was learnt since knows nothing of it.
+        // What was learnt since knows nothing of it. Both at once: the tuner lives through what was forecast at the time.
+        self.forecaster.forget();
         self.tuner.forget();
         self.memory = Memory::Back;
     }

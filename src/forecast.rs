@@ -142,8 +142,14 @@ impl Forecaster {
         let horizon = horizon_of(lead);
         if horizon != self.horizon {
             self.horizon = horizon;
-            self.fitted = None;
+            self.forget();
         }
+    }
+
+    /// Forgets what was learnt: the past is another than was thought. The next [`observe`](Self::observe) learns it anew,
+    /// and does not wait for its time as it does when a little of the past has changed.
+    pub fn forget(&mut self) {
+        self.fitted = None;
     }
 
     /// The horizon in use.

@@ -233,8 +233,14 @@ fn days_that_come_back_late_are_lived_through_as_well() {
     let turn = live(&mut controller, 0, 60, &second(5, 7.0));
     let advice = turn.advice.expect("a minute was seen");
     assert!(advice.pod_hours < 1.0, "{advice:?}");
+    let an_hour_before = NOON - Duration::from_secs(3_600);
+    assert_eq!(controller.forecaster.foreseen(an_hour_before), None);
     controller.bring_back(&days_before(), NOON);
-    let turn = live(&mut controller, 60, 21, &second(5, 7.0));
+    drop(live(&mut controller, 60, 1, &second(5, 7.0)));
+    // The tuner lives through the days with what would have been forecast in them.
+    let foreseen = controller.forecaster.foreseen(an_hour_before);
+    assert!(foreseen.is_some(), "the days are not yet learnt");
+    let turn = live(&mut controller, 61, 20, &second(5, 7.0));
     let advice = turn.advice.expect("the days, too");
     assert!(advice.pod_hours > 100.0, "{advice:?}");
 }

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use super::load::Outcome;
 use super::summary::Summary;
-use super::waves::{ScaleUp, Second, lead_seconds, median};
+use super::waves::{leads, median};
 use crate::clock::Instant;
 use crate::controller::{ShadowStates, Shadows};
 
@@ -24,9 +24,8 @@ pub(super) struct Score {
     /// The latest first byte that is no violation, from the moment a request was due.
     patience: Duration,
     arrivals: Vec<u32>,
-    seconds: Vec<Second>,
+    ready: Vec<u32>,
     desired: Vec<u32>,
-    scale_ups: Vec<ScaleUp>,
     shadows: Option<Shadows>,
     shadow_states: Vec<Option<ShadowStates>>,
     kill: Option<Kill>,
@@ -63,9 +62,8 @@ impl Score {
         Self {
             patience: SLO + first_token,
             arrivals: Vec::new(),
-            seconds: Vec::new(),
+            ready: Vec::new(),
             desired: Vec::new(),
-            scale_ups: Vec::new(),
             shadows: None,
             shadow_states: Vec::new(),
             kill: None,
@@ -124,17 +122,8 @@ impl Score {
         pods: u32,
         arrived: u32,
     ) {
-        let from = self.desired.last().copied();
-        if let Some(from) = from.filter(|from| desired > *from) {
-            let at = self.desired.len();
-            self.scale_ups.push(ScaleUp {
-                at,
-                from,
-                to: desired,
-            });
-        }
         self.desired.push(desired);
-        self.seconds.push(Second { load: 0.0, ready });
+        self.ready.push(ready);
         self.arrivals.push(arrived);
         self.pod_seconds += f64::from(pods);
         let states = self.shadows.as_mut().map(|shadows| {
@@ -188,24 +177,19 @@ impl Score {
 
     /// Replicas ready and asked for in each demo second.
     pub(super) fn replicas(&self) -> impl Iterator<Item = (u32, u32)> + '_ {
-        self.seconds
-            .iter()
-            .map(|second| second.ready)
-            .zip(self.desired.iter().copied())
+        let ready = self.ready.iter().copied();
+        ready.zip(self.desired.iter().copied())
     }
 
     /// What it all came to. `pod_rps`: what a pod serves at most.
     pub(super) fn summary(&self, pod_rps: f64) -> Summary {
-        let seconds = self.loaded_seconds();
-        let leads = self
-            .scale_ups
-            .iter()
-            .filter_map(|up| lead_seconds(up, &seconds, pod_rps));
         let lost = self
             .bad
             .iter()
             .filter(|outcome| self.is_exposed(outcome))
             .count() as u64;
+        let leads = leads(&self.arrivals, &self.ready, pod_rps);
+        let grown = self.desired.windows(2).filter(|pair| pair[1] > pair[0]);
         let shadows = self.shadows();
         let takeover = self.kill.and_then(|kill| {
             let next = self.terms.iter().find(|(_, at)| *at > kill.at)?;
@@ -226,8 +210,9 @@ impl Score {
             replicas_max: self.desired.iter().copied().max().unwrap_or_default(),
             leader_changes: self.leader_changes(),
             takeover_seconds: takeover,
-            scale_ups: u32::try_from(self.scale_ups.len()).unwrap_or(u32::MAX),
-            median_lead_seconds: median(leads.collect()),
+            scale_ups: u32::try_from(grown.count()).unwrap_or(u32::MAX),
+            least_lead_seconds: leads.iter().copied().min_by(f64::total_cmp),
+            median_lead_seconds: median(leads),
             shadow_hpa_slo_violations: shadows.map_or(0, |shadows| shadows.hpa.slo_violations),
             shadow_kpa_slo_violations: shadows.map_or(0, |shadows| shadows.kpa.slo_violations),
             pod_seconds: self.pod_seconds,
@@ -257,15 +242,6 @@ impl Score {
             f64::from(sum) / SMOOTH as f64
         };
         (0..self.arrivals.len()).map(load).collect()
-    }
-
-    /// The seconds with their load.
-    fn loaded_seconds(&self) -> Vec<Second> {
-        let loads = self.loads();
-        let seconds = self.seconds.iter().zip(loads);
-        seconds
-            .map(|(second, load)| Second { load, ..*second })
-            .collect()
     }
 }
 

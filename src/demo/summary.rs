@@ -38,8 +38,11 @@ pub struct Summary {
     pub takeover_seconds: Option<f64>,
     /// How often more replicas were asked for.
     pub scale_ups: u32,
-    /// Median over the scale-ups: from the second the last pod was ready to the first second with load above 90 % of the
-    /// capacity that was ready without it; negative when late.
+    /// Of the pods that the load needed beyond the first ones, the one that was least ahead: from the second in which so
+    /// many were ready for the first time to the first with more load, as a mean of the minute around it, than one fewer
+    /// can serve; negative when late.
+    pub least_lead_seconds: Option<f64>,
+    /// The median of the same over those pods.
     pub median_lead_seconds: Option<f64>,
     /// What HPA at 70 % would have violated on the same arrivals.
     pub shadow_hpa_slo_violations: u64,
@@ -93,11 +96,12 @@ impl fmt::Display for Summary {
         )?;
         writeln!(
             f,
-            "  replicas              {} to {} in {} steps, pods ready {} before their load",
+            "  replicas              {} to {} in {} steps, pods ready {} before their load (median; {} at least)",
             self.replicas_min,
             self.replicas_max,
             self.scale_ups,
-            seconds(self.median_lead_seconds)
+            seconds(self.median_lead_seconds),
+            seconds(self.least_lead_seconds)
         )?;
         writeln!(
             f,

@@ -1,52 +1,40 @@
-//! How early the pods of each scale-up were ready: the demo's measure of looking ahead.
+//! How early each pod was ready: the demo's measure of looking ahead.
 
-/// One decision to grow.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct ScaleUp {
-    /// Demo second of the decision.
-    pub at: usize,
-    /// Replicas before.
-    pub from: u32,
-    /// Replicas asked for.
-    pub to: u32,
-}
+/// The load of a second is the mean of so many before it and after it. Ten seconds of a Poisson stream of 25 a second
+/// deviate by half of what a pod serves, and whatever looks ahead is meant to know the minutes, not the spikes. A mean of
+/// the past alone would date the load half its width late, in everybody's favour.
+const AROUND: usize = 30;
 
-/// What happened in one demo second.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
-pub struct Second {
-    /// Arrivals a second, over the last ten seconds: single seconds of a Poisson stream are mostly noise.
-    pub load: f64,
-    /// Ready pods.
-    pub ready: u32,
-}
-
-/// A pod counts as used up at this share of what it can serve.
-const FULL: f64 = 0.9;
-
-/// Seconds from the moment a scale-up's last pod was ready to the first second with load above 90 % of the capacity
-/// that was ready without it; negative when late. `None` when the load never came, or the pods never did.
+/// For each pod that the load needed beyond those of the first second, in their order: seconds from when so many pods were
+/// ready for the first time to the first second whose load is more than one pod fewer can serve; negative when late.
+/// `arrivals` and `ready` of each second; `pod_rps`: requests a second that a pod serves at most.
 ///
-/// A load that is above that line already at the decision is dated back to when it crossed: a reactive decision is late
-/// by its own hesitation as well.
-pub fn lead_seconds(up: &ScaleUp, seconds: &[Second], pod_rps: f64) -> Option<f64> {
-    let line = FULL * f64::from(up.from) * pod_rps;
-    let above = |second: &Second| second.load > line;
-    let ready = seconds
-        .iter()
-        .skip(up.at)
-        .position(|second| second.ready >= up.to)?
-        + up.at;
-    let before = seconds
-        .iter()
-        .take(up.at)
-        .rev()
-        .take_while(|second| above(second))
-        .count();
-    let crossed = match before {
-        0 => seconds.iter().skip(up.at).position(above)? + up.at,
-        before => up.at - before,
+/// By pod and not by decision: one decision may ask for three pods, the last of which is needed much later than the
+/// first, and a plan that decides often would be measured by its smallest steps. A pod that was needed and never came is
+/// late by the whole rest of the record: left out, a fleet that never grows would have no fault.
+pub fn leads(arrivals: &[u32], ready: &[u32], pod_rps: f64) -> Vec<f64> {
+    let loads: Vec<f64> = (0..arrivals.len())
+        .map(|second| around(arrivals, second))
+        .collect();
+    let crossed = |pod: u32| {
+        let line = f64::from(pod - 1) * pod_rps;
+        loads.iter().position(|load| *load > line)
     };
-    Some(crossed as f64 - ready as f64)
+    let came = |pod: u32| {
+        let first = ready.iter().position(|ready| *ready >= pod);
+        first.unwrap_or(ready.len())
+    };
+    let started_with = ready.first().copied().unwrap_or_default();
+    (started_with + 1..)
+        .map_while(|pod| Some(crossed(pod)? as f64 - came(pod) as f64))
+        .collect()
+}
+
+/// Arrivals a second in the minute around `second`, or in what there is of it.
+fn around(arrivals: &[u32], second: usize) -> f64 {
+    let end = (second + AROUND + 1).min(arrivals.len());
+    let minute = &arrivals[second.saturating_sub(AROUND)..end];
+    f64::from(minute.iter().sum::<u32>()) / minute.len() as f64
 }
 
 /// The middle value; of an even number the mean of the two middle ones.
@@ -65,53 +53,34 @@ pub fn median(mut values: Vec<f64>) -> Option<f64> {
 mod tests {
     use super::*;
 
-    /// Load grows by one a second; pods are ready as given.
-    fn seconds(ready: impl Fn(usize) -> u32) -> Vec<Second> {
-        (0..100)
-            .map(|second| Second {
-                load: second as f64,
-                ready: ready(second),
-            })
-            .collect()
+    /// Load grows by one a second up to 45 a second; pods are ready as given.
+    fn leads_of(ready: impl Fn(u32) -> u32) -> Vec<f64> {
+        let arrivals: Vec<u32> = (0..200).map(|second: u32| second.min(45)).collect();
+        let ready: Vec<u32> = (0..200).map(ready).collect();
+        leads(&arrivals, &ready, 10.0)
     }
 
     #[test]
-    fn pods_that_are_ready_before_the_load_comes_lead_by_the_difference() {
-        let up = ScaleUp {
-            at: 10,
-            from: 4,
-            to: 5,
-        };
-        // 90 % of four pods of 10 a second is crossed in second 37; the fifth pod is ready in second 20.
-        let seconds = seconds(|second| if second >= 20 { 5 } else { 4 });
-        assert_eq!(lead_seconds(&up, &seconds, 10.0), Some(17.0));
+    fn each_pod_leads_by_the_time_between_its_readiness_and_its_load() {
+        // The minute around a second holds more than 30 a second from second 33 on, and more than 40 from second 51 on.
+        let leads = leads_of(|second| match second {
+            0..=10 => 3,
+            11..=53 => 4,
+            _ => 5,
+        });
+        assert_eq!(leads, [22.0, -3.0]);
     }
 
     #[test]
-    fn a_reactive_decision_is_late_by_its_hesitation_too() {
-        let up = ScaleUp {
-            at: 50,
-            from: 4,
-            to: 5,
-        };
-        let seconds = seconds(|second| if second >= 60 { 5 } else { 4 });
-        assert_eq!(lead_seconds(&up, &seconds, 10.0), Some(-23.0));
+    fn a_pod_that_never_comes_is_late_by_the_whole_rest() {
+        assert_eq!(leads_of(|_| 4), [-149.0]);
     }
 
     #[test]
-    fn pods_nobody_needed_and_pods_that_never_came_have_no_lead() {
-        let up = ScaleUp {
-            at: 10,
-            from: 40,
-            to: 41,
-        };
-        assert_eq!(lead_seconds(&up, &seconds(|_| 41), 10.0), None);
-        let up = ScaleUp {
-            at: 10,
-            from: 4,
-            to: 5,
-        };
-        assert_eq!(lead_seconds(&up, &seconds(|_| 4), 10.0), None);
+    fn pods_that_no_load_needed_have_no_lead() {
+        assert_eq!(leads_of(|_| 5), [0.0; 0]);
+        assert_eq!(leads(&[0; 3], &[0; 3], 10.0), [0.0; 0]);
+        assert_eq!(leads(&[], &[], 10.0), [0.0; 0]);
     }
 
     #[test]

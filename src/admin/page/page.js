@@ -4,7 +4,7 @@
 const POLL_MS = 1000;
 const AXIS = { left: 44, right: 10, top: 10, bottom: 22 };
 const STEPS = { now: 'now', ahead: 'ahead', trust: 'trust', mode: 'mode', starting: 'starting', bounds: 'bounds', behavior: 'rates', unknown: 'unknown', down: 'down' };
-const SIGHTS = { level: 'present level', highSeason: 'steepest days', seasonLevel: 'usual height', peakOfHour: 'peak of 1 h', peakOfSixHours: 'peak of 6 h', peakOfDay: 'peak of 1 d' };
+const SIGHTS = { level: 'present level', highSeason: 'steepest days', seasonLevel: 'usual height', forecast80: 'forecast, 80 %', forecast99: 'forecast, 99 %', peakOfHour: 'peak of 1 h', peakOfSixHours: 'peak of 6 h', peakOfDay: 'peak of 1 d' };
 const SHADOW_COLOURS = { HPA: '--hpa', KPA: '--kpa' };
 
 const byId = (id) => document.getElementById(id);
