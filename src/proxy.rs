@@ -19,6 +19,7 @@ mod drain;
 mod flight;
 mod forward;
 mod headers;
+mod latency;
 mod pool;
 mod routes;
 mod thread;
@@ -36,7 +37,8 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
-pub use self::accounts::{Accounts, InFlight, Outcome, Reading};
+pub use self::accounts::{Accounts, InFlight, Latencies, Outcome, Reading};
+pub use self::latency::Durations;
 use self::pool::Pool;
 pub use self::routes::Uncounted;
 pub use self::thread::TrafficThread;

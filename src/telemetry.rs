@@ -14,10 +14,10 @@
 //! | `sidescale_responses_total` | counter | Responses sent, by status class |
 //! | `sidescale_requests_in_flight` | gauge | Requests in flight, waiting ones included |
 //! | `sidescale_requests_in_flight_seconds_total` | counter | Integral of the requests in flight over time |
-//! | `sidescale_request_duration_seconds_total` | counter | Sum of the times from arrival to end, over the requests completed |
-//! | `sidescale_first_bytes_total` | counter | Responses whose head the server has sent |
-//! | `sidescale_first_byte_seconds_total` | counter | Sum of the times from arrival to the response's head, over sidescale_first_bytes_total |
+//! | `sidescale_request_duration_seconds` | histogram | Times from arrival to end, of the requests completed |
+//! | `sidescale_first_byte_seconds` | histogram | Times from arrival to the response's head, of the requests that the server answered |
 //! | `sidescale_response_bytes_total` | counter | Bytes of response bodies passed on |
+//! | `sidescale_response_frames_total` | counter | Pieces in which the bytes of response bodies came: of a stream, roughly its chunks |
 //! | `sidescale_gpu_devices` | gauge | GPUs read; absent without a readable one |
 //! | `sidescale_gpu_utilization_ratio` | gauge | Mean utilisation of this pod's GPUs, 0 to 1 |
 //! | `sidescale_gpu_memory_used_bytes` | gauge | Memory in use on this pod's GPUs |

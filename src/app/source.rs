@@ -73,10 +73,9 @@ impl PodSource {
             in_flight: read.in_flight,
             responses: read.statuses,
             response_bytes: read.bytes_out,
+            response_frames: read.frames_out,
             in_flight_seconds: read.busy.as_secs_f64(),
-            duration_seconds: read.service.as_secs_f64(),
-            first_bytes: read.first_bytes,
-            first_byte_seconds: read.first_byte.as_secs_f64(),
+            took: self.shared.accounts.latencies(),
         }
     }
 }

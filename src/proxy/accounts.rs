@@ -12,6 +12,7 @@ use http::StatusCode;
 use tokio::sync::Notify;
 
 use super::flight::{Flight, Unwrapped};
+use super::latency::{Durations, Latency};
 use crate::clock::{Clock, Instant};
 
 /// The least time between two overrun signals, in the clock's time. A report costs a line of a few hundred bytes on
@@ -47,9 +48,9 @@ pub struct Accounts {
     /// Answers by status class, `1xx` to `5xx`.
     statuses: [AtomicU64; 5],
     bytes_out: AtomicU64,
-    first_bytes: AtomicU64,
-    first_byte_micros: AtomicU64,
-    service_micros: AtomicU64,
+    frames_out: AtomicU64,
+    first_byte: Latency,
+    service: Latency,
     overrun: Overrun,
     /// Only readers meet here, never a request.
     unwrapped: Mutex<Unwrapped>,
@@ -74,14 +75,21 @@ pub struct Reading {
     pub statuses: [u64; 5],
     /// Bytes of response bodies passed on.
     pub bytes_out: u64,
+    /// Pieces in which they came: of a stream, roughly its chunks.
+    pub frames_out: u64,
     /// Integral of requests in flight over time: request-seconds.
     pub busy: Duration,
-    /// Responses whose head the upstream sent.
-    pub first_bytes: u64,
-    /// Sum of the times from arrival to the upstream's response head, over `first_bytes`.
-    pub first_byte: Duration,
     /// Sum of the times from arrival to end, over `completions`.
     pub service: Duration,
+}
+
+/// How long requests took, at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Latencies {
+    /// From arrival to the upstream's response head, of the requests that got one.
+    pub first_byte: Durations,
+    /// From arrival to end, of the requests completed.
+    pub service: Durations,
 }
 
 /// One request, from its arrival to its end, which is the drop of this value.
@@ -116,9 +124,9 @@ impl Accounts {
             refused: AtomicU64::default(),
             statuses: Default::default(),
             bytes_out: AtomicU64::default(),
-            first_bytes: AtomicU64::default(),
-            first_byte_micros: AtomicU64::default(),
-            service_micros: AtomicU64::default(),
+            frames_out: AtomicU64::default(),
+            first_byte: Latency::default(),
+            service: Latency::default(),
             overrun: Overrun {
                 threshold: AtomicU64::new(u64::MAX),
                 fired_micros: AtomicU64::new(NEVER),
@@ -160,7 +168,6 @@ impl Accounts {
             self.flight.read(micros_of(now), &mut unwrapped)
         };
         // After the flight: an end counts its outcome first, so who sees nothing in flight sees every outcome.
-        let micros = |sum: &AtomicU64| Duration::from_micros(sum.load(Relaxed));
         Reading {
             completions: self.completions.load(Relaxed),
             client_gone: self.client_gone.load(Relaxed),
@@ -170,10 +177,17 @@ impl Accounts {
             in_flight,
             statuses: self.statuses.each_ref().map(|class| class.load(Relaxed)),
             bytes_out: self.bytes_out.load(Relaxed),
+            frames_out: self.frames_out.load(Relaxed),
             busy: Duration::from_micros(busy_micros),
-            first_bytes: self.first_bytes.load(Relaxed),
-            first_byte: micros(&self.first_byte_micros),
-            service: micros(&self.service_micros),
+            service: self.service.sum(),
+        }
+    }
+
+    /// How long requests took so far.
+    pub fn latencies(&self) -> Latencies {
+        Latencies {
+            first_byte: self.first_byte.read(),
+            service: self.service.read(),
         }
     }
 
@@ -221,8 +235,7 @@ impl InFlight {
     pub fn first_byte(&mut self) {
         if let Some(accounts) = &self.accounts {
             let waited = accounts.now_micros().saturating_sub(self.arrived_micros);
-            accounts.first_bytes.fetch_add(1, Relaxed);
-            accounts.first_byte_micros.fetch_add(waited, Relaxed);
+            accounts.first_byte.add(waited);
         }
     }
 
@@ -234,9 +247,10 @@ impl InFlight {
         }
     }
 
-    /// So many bytes of the response body were passed on.
+    /// So many bytes of the response body were passed on, in one piece.
     pub fn sent(&mut self, bytes: usize) {
         if let Some(accounts) = &self.accounts {
+            accounts.frames_out.fetch_add(1, Relaxed);
             accounts.bytes_out.fetch_add(bytes as u64, Relaxed);
         }
     }
@@ -256,7 +270,7 @@ impl Drop for InFlight {
         let counter = match self.outcome {
             Outcome::Completed => {
                 let served = now.saturating_sub(self.arrived_micros);
-                accounts.service_micros.fetch_add(served, Relaxed);
+                accounts.service.add(served);
                 &accounts.completions
             }
             Outcome::ClientGone => &accounts.client_gone,

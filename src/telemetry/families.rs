@@ -5,11 +5,12 @@ use std::sync::Arc;
 
 use prometheus_client::collector::Collector;
 use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder};
+use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
 use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use crate::lifecycle::Phase;
+use crate::proxy::{Durations, Latencies};
 use crate::telemetry::{Fleet, Readings, Requests};
 
 /// What `/metrics` says it is.
@@ -43,13 +44,19 @@ struct Family {
 enum Kind {
     Counter,
     Gauge,
+    Histogram,
     Info,
 }
 
 /// One value, with at most one label.
 struct Sample {
     label: Option<(&'static str, &'static str)>,
-    value: f64,
+    value: Value,
+}
+
+enum Value {
+    Number(f64),
+    Durations(Durations),
 }
 
 #[derive(Debug)]
@@ -67,6 +74,7 @@ impl Collector for Scrape {
             let kind = match family.kind {
                 Kind::Counter => MetricType::Counter,
                 Kind::Gauge => MetricType::Gauge,
+                Kind::Histogram => MetricType::Histogram,
                 Kind::Info => MetricType::Info,
             };
             let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
@@ -87,21 +95,36 @@ impl Sample {
             return metric.encode_info(&labels);
         }
         if labels.is_empty() {
-            return encode_value(kind, self.value, metric);
+            return self.value.encode(kind, metric);
         }
-        encode_value(kind, self.value, &mut metric.encode_family(&labels)?)
+        self.value.encode(kind, &mut metric.encode_family(&labels)?)
     }
 }
 
-fn encode_value(kind: Kind, value: f64, metric: &mut MetricEncoder<'_>) -> Result<(), fmt::Error> {
-    match kind {
-        Kind::Counter => metric.encode_counter::<Vec<(String, String)>, _, f64>(&value, None),
-        Kind::Gauge | Kind::Info => metric.encode_gauge(&value),
+// === impl Value ===
+
+impl Value {
+    fn encode(&self, kind: Kind, metric: &mut MetricEncoder<'_>) -> Result<(), fmt::Error> {
+        match self {
+            Self::Number(value) if kind == Kind::Counter => {
+                metric.encode_counter::<NoLabelSet, _, f64>(value, None)
+            }
+            Self::Number(value) => metric.encode_gauge(value),
+            Self::Durations(durations) => metric.encode_histogram::<NoLabelSet>(
+                durations.sum().as_secs_f64(),
+                durations.count(),
+                &durations.by_bound(),
+                None,
+            ),
+        }
     }
 }
 
 fn one(value: f64) -> Vec<Sample> {
-    vec![Sample { label: None, value }]
+    vec![Sample {
+        label: None,
+        value: Value::Number(value),
+    }]
 }
 
 fn flag(value: bool) -> Vec<Sample> {
@@ -117,13 +140,23 @@ fn by<const N: usize>(label: &'static str, values: [(&'static str, f64); N]) -> 
         .into_iter()
         .map(|(name, value)| Sample {
             label: Some((label, name)),
-            value,
+            value: Value::Number(value),
         })
         .collect()
 }
 
 fn of_requests(readings: &Readings, read: fn(&Requests) -> f64) -> Vec<Sample> {
     option(readings.requests.as_ref().map(read))
+}
+
+fn of_latencies(readings: &Readings, read: fn(&Latencies) -> &Durations) -> Vec<Sample> {
+    let requests = readings.requests.iter();
+    requests
+        .map(|requests| Sample {
+            label: None,
+            value: Value::Durations(read(&requests.took).clone()),
+        })
+        .collect()
 }
 
 fn of_fleet(readings: &Readings, read: fn(&Fleet) -> Option<f64>) -> Vec<Sample> {
@@ -151,6 +184,19 @@ const fn gauge(
     Family {
         name,
         kind: Kind::Gauge,
+        help,
+        read,
+    }
+}
+
+const fn histogram(
+    name: &'static str,
+    help: &'static str,
+    read: fn(&Readings) -> Vec<Sample>,
+) -> Family {
+    Family {
+        name,
+        kind: Kind::Histogram,
         help,
         read,
     }
@@ -224,25 +270,25 @@ static FAMILIES: &[Family] = &[
         "Integral of the requests in flight over time",
         |r| of_requests(r, |requests| requests.in_flight_seconds),
     ),
-    counter(
+    histogram(
         "request_duration_seconds",
-        "Sum of the times from arrival to end, over the requests completed",
-        |r| of_requests(r, |requests| requests.duration_seconds),
+        "Times from arrival to end, of the requests completed",
+        |r| of_latencies(r, |took| &took.service),
     ),
-    counter(
-        "first_bytes",
-        "Responses whose head the server has sent",
-        |r| of_requests(r, |requests| requests.first_bytes as f64),
-    ),
-    counter(
+    histogram(
         "first_byte_seconds",
-        "Sum of the times from arrival to the response's head, over sidescale_first_bytes_total",
-        |r| of_requests(r, |requests| requests.first_byte_seconds),
+        "Times from arrival to the response's head, of the requests that the server answered",
+        |r| of_latencies(r, |took| &took.first_byte),
     ),
     counter(
         "response_bytes",
         "Bytes of response bodies passed on",
         |r| of_requests(r, |requests| requests.response_bytes as f64),
+    ),
+    counter(
+        "response_frames",
+        "Pieces in which the bytes of response bodies came: of a stream, roughly its chunks",
+        |r| of_requests(r, |requests| requests.response_frames as f64),
     ),
     gauge(
         "gpu_devices",
@@ -312,14 +358,14 @@ static FAMILIES: &[Family] = &[
     counter("faults", "Faults since the start, by kind", |r| {
         let sample = |fault: &crate::telemetry::Fault| Sample {
             label: Some(("kind", fault.kind)),
-            value: fault.count as f64,
+            value: Value::Number(fault.count as f64),
         };
         r.faults.iter().map(sample).collect()
     }),
     gauge("fault", "Whether a fault of this kind stands now", |r| {
         let sample = |fault: &crate::telemetry::Fault| Sample {
             label: Some(("kind", fault.kind)),
-            value: f64::from(u8::from(fault.is_active)),
+            value: Value::Number(f64::from(u8::from(fault.is_active))),
         };
         r.faults.iter().map(sample).collect()
     }),

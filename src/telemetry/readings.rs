@@ -2,6 +2,7 @@
 
 use crate::fleet::member::CountsReading;
 use crate::lifecycle::Phase;
+use crate::proxy::Latencies;
 use crate::report::GpuReading;
 
 /// Everything `/metrics` shows, read at one moment.
@@ -30,7 +31,7 @@ pub struct Readings {
 }
 
 /// What the proxy counted since the start.
-#[derive(Clone, Copy, Debug, Default, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Requests {
     /// Requests that arrived.
     pub arrivals: u64,
@@ -48,14 +49,12 @@ pub struct Requests {
     pub responses: [u64; 5],
     /// Bytes of response bodies.
     pub response_bytes: u64,
+    /// Pieces in which they came: of a stream, roughly its chunks.
+    pub response_frames: u64,
     /// Integral of the requests in flight over time, request-seconds.
     pub in_flight_seconds: f64,
-    /// Sum of the times from arrival to end over `completed`, seconds.
-    pub duration_seconds: f64,
-    /// Responses whose head the upstream sent.
-    pub first_bytes: u64,
-    /// Sum of the times from arrival to the response's head over `first_bytes`, seconds.
-    pub first_byte_seconds: f64,
+    /// How long requests took.
+    pub took: Latencies,
 }
 
 /// What happened on the member port: the member's own counts.

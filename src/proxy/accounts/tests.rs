@@ -40,12 +40,15 @@ async fn every_outcome_is_counted_once_with_its_times() {
             in_flight: 0,
             statuses: [0, 1, 0, 0, 1],
             bytes_out: 128,
+            frames_out: 1,
             busy: Duration::from_millis(40),
-            first_bytes: 1,
-            first_byte: Duration::from_millis(10),
             service: Duration::from_millis(30),
         }
     );
+    let took = accounts.latencies();
+    let of = |durations: &Durations| (durations.count(), durations.sum());
+    assert_eq!(of(&took.first_byte), (1, Duration::from_millis(10)));
+    assert_eq!(of(&took.service), (1, Duration::from_millis(30)));
 }
 
 #[test]
@@ -58,6 +61,7 @@ fn what_is_uncounted_leaves_no_trace() {
     scrape.sent(1);
     drop(scrape);
     assert_eq!(accounts.read(clock.instant()), Reading::default());
+    assert_eq!(accounts.latencies(), Latencies::default());
 }
 
 #[tokio::test(start_paused = true)]

@@ -1,6 +1,7 @@
 //! `/metrics` must be text that a scraper takes, and hold what the documentation promises.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use super::*;
 use crate::report::GpuReading;
@@ -13,7 +14,12 @@ fn everything() -> Readings {
             arrivals: 10,
             completed: 7,
             responses: [0, 7, 0, 0, 2],
-            duration_seconds: 1.5,
+            took: Latencies {
+                service: [Duration::from_millis(1), Duration::from_millis(1_500)]
+                    .into_iter()
+                    .collect(),
+                ..Latencies::default()
+            },
             ..Requests::default()
         }),
         gpu: Some(GpuReading {
@@ -57,13 +63,20 @@ fn parse(text: &str) -> (BTreeMap<String, String>, BTreeMap<String, f64>) {
             suffix = match kind {
                 "counter" => "_total",
                 "info" => "_info",
-                "gauge" => "",
+                "gauge" | "histogram" => "",
                 other => panic!("no such type: {other}"),
             };
             families.insert(format!("{name}{suffix}"), kind.to_owned());
         } else {
             let (series, value) = line.rsplit_once(' ').expect("a value");
             let name = series.split('{').next().expect("a name");
+            let is_histogram = families
+                .get(&family)
+                .is_some_and(|kind| kind == "histogram");
+            let name = match name.rsplit_once('_') {
+                Some((histogram, "sum" | "count" | "bucket")) if is_histogram => histogram,
+                _ => name,
+            };
             assert_eq!(name, format!("{family}{suffix}"), "{line}");
             let value: f64 = value.parse().expect("a number");
             assert!(samples.insert(series.to_owned(), value).is_none(), "{line}");
@@ -122,7 +135,14 @@ fn values_are_what_was_read() {
     check("sidescale_requests_received_total", 10.0);
     check("sidescale_requests_total{outcome=\"completed\"}", 7.0);
     check("sidescale_responses_total{class=\"5xx\"}", 2.0);
-    check("sidescale_request_duration_seconds_total", 1.5);
+    check("sidescale_request_duration_seconds_sum", 1.501);
+    check("sidescale_request_duration_seconds_count", 2.0);
+    let bucket = |le: &str| format!("sidescale_request_duration_seconds_bucket{{le=\"{le}\"}}");
+    check(&bucket("0.000512"), 0.0);
+    check(&bucket("0.001024"), 1.0);
+    check(&bucket("1.048576"), 1.0);
+    check(&bucket("2.097152"), 2.0);
+    check(&bucket("+Inf"), 2.0);
     check("sidescale_gpu_utilization_ratio", 0.75);
     check("sidescale_faults_total{kind=\"api_forbidden\"}", 3.0);
     check("sidescale_fault{kind=\"api_forbidden\"}", 1.0);
