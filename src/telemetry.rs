@@ -47,10 +47,11 @@
 //! | `sidescale_forecast_trust_ratio` | gauge | How far the forecast's own record lets it be trusted, 0 to 1 |
 //! | `sidescale_lead_time_seconds` | gauge | How long a new pod is expected to take until it answers |
 
+mod exposition;
 mod families;
 mod logs;
 mod readings;
 
-pub use families::{CONTENT_TYPE, render};
+pub use exposition::{CONTENT_TYPE, render};
 pub use logs::{BadFilter, init_logs};
 pub use readings::{Fault, Fleet, Leadership, MemberPort, Readings, Requests};

@@ -1,130 +1,16 @@
-//! The metric families, one row each, and their `OpenMetrics` text.
+//! The metric families, one row each.
 
-use std::fmt;
-use std::sync::Arc;
-
-use prometheus_client::collector::Collector;
-use prometheus_client::encoding::text::encode;
-use prometheus_client::encoding::{DescriptorEncoder, MetricEncoder, NoLabelSet};
-use prometheus_client::metrics::MetricType;
-use prometheus_client::registry::Registry;
-
+use super::exposition::{Family, Kind, Sample, Value};
 use crate::lifecycle::Phase;
 use crate::proxy::{Durations, Latencies};
 use crate::telemetry::{Fleet, Readings, Requests};
 
-/// What `/metrics` says it is.
-pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
-
-const PREFIX: &str = "sidescale";
-
-/// The metrics at this moment, as `OpenMetrics` text.
-#[expect(
-    clippy::missing_panics_doc,
-    reason = "writing to a string does not fail"
-)]
-pub fn render(readings: Readings) -> String {
-    let mut registry = Registry::with_prefix(PREFIX);
-    registry.register_collector(Box::new(Scrape(Arc::new(readings))));
-    let mut text = String::new();
-    encode(&mut text, &registry).expect("writing to a string does not fail");
-    text
-}
-
-/// One metric family: what it is called and how it is read. A row of the table in the module's documentation each.
-struct Family {
-    /// Without the prefix, and for counters without `_total`.
-    name: &'static str,
-    kind: Kind,
-    help: &'static str,
-    read: fn(&Readings) -> Vec<Sample>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-}
-
-/// One value, with at most one label.
-struct Sample {
-    label: Option<(&'static str, &'static str)>,
-    value: Value,
-}
-
-enum Value {
-    Number(f64),
-    Durations(Durations),
-}
-
-#[derive(Debug)]
-struct Scrape(Arc<Readings>);
-
-// === impl Scrape ===
-
-impl Collector for Scrape {
-    fn encode(&self, mut encoder: DescriptorEncoder<'_>) -> Result<(), fmt::Error> {
-        for family in FAMILIES {
-            let samples = (family.read)(&self.0);
-            if samples.is_empty() {
-                continue;
-            }
-            let kind = match family.kind {
-                Kind::Counter => MetricType::Counter,
-                Kind::Gauge => MetricType::Gauge,
-                Kind::Histogram => MetricType::Histogram,
-                Kind::Info => MetricType::Info,
-            };
-            let mut metric = encoder.encode_descriptor(family.name, family.help, None, kind)?;
-            for sample in samples {
-                sample.encode(family.kind, &mut metric)?;
-            }
-        }
-        Ok(())
-    }
-}
-
-// === impl Sample ===
-
-impl Sample {
-    fn encode(&self, kind: Kind, metric: &mut MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        let labels: Vec<_> = self.label.into_iter().collect();
-        if kind == Kind::Info {
-            return metric.encode_info(&labels);
-        }
-        if labels.is_empty() {
-            return self.value.encode(kind, metric);
-        }
-        self.value.encode(kind, &mut metric.encode_family(&labels)?)
-    }
-}
-
-// === impl Value ===
-
-impl Value {
-    fn encode(&self, kind: Kind, metric: &mut MetricEncoder<'_>) -> Result<(), fmt::Error> {
-        match self {
-            Self::Number(value) if kind == Kind::Counter => {
-                metric.encode_counter::<NoLabelSet, _, f64>(value, None)
-            }
-            Self::Number(value) => metric.encode_gauge(value),
-            Self::Durations(durations) => metric.encode_histogram::<NoLabelSet>(
-                durations.sum().as_secs_f64(),
-                durations.count(),
-                &durations.by_bound(),
-                None,
-            ),
-        }
-    }
+fn unlabelled(value: Value) -> Vec<Sample> {
+    vec![Sample { label: None, value }]
 }
 
 fn one(value: f64) -> Vec<Sample> {
-    vec![Sample {
-        label: None,
-        value: Value::Number(value),
-    }]
+    unlabelled(Value::Number(value))
 }
 
 fn flag(value: bool) -> Vec<Sample> {
@@ -150,72 +36,45 @@ fn of_requests(readings: &Readings, read: fn(&Requests) -> f64) -> Vec<Sample> {
 }
 
 fn of_latencies(readings: &Readings, read: fn(&Latencies) -> &Durations) -> Vec<Sample> {
-    let requests = readings.requests.iter();
-    requests
-        .map(|requests| Sample {
-            label: None,
-            value: Value::Durations(read(&requests.took).clone()),
+    readings
+        .requests
+        .as_ref()
+        .map_or_else(Vec::new, |requests| {
+            unlabelled(Value::Durations(read(&requests.took).clone()))
         })
-        .collect()
 }
 
 fn of_fleet(readings: &Readings, read: fn(&Fleet) -> Option<f64>) -> Vec<Sample> {
     option(readings.fleet.as_ref().and_then(read))
 }
 
-const fn counter(
+const fn family(
     name: &'static str,
+    kind: Kind,
     help: &'static str,
     read: fn(&Readings) -> Vec<Sample>,
 ) -> Family {
     Family {
         name,
-        kind: Kind::Counter,
+        kind,
         help,
         read,
     }
 }
 
-const fn gauge(
-    name: &'static str,
-    help: &'static str,
-    read: fn(&Readings) -> Vec<Sample>,
-) -> Family {
-    Family {
-        name,
-        kind: Kind::Gauge,
-        help,
-        read,
-    }
-}
-
-const fn histogram(
-    name: &'static str,
-    help: &'static str,
-    read: fn(&Readings) -> Vec<Sample>,
-) -> Family {
-    Family {
-        name,
-        kind: Kind::Histogram,
-        help,
-        read,
-    }
-}
-
-static FAMILIES: &[Family] = &[
-    Family {
-        name: "build",
-        kind: Kind::Info,
-        help: "The version that runs",
-        read: |_| by("version", [(env!("CARGO_PKG_VERSION"), 1.0)]),
-    },
-    gauge(
+pub(super) static FAMILIES: &[Family] = &[
+    family("build", Kind::Info, "The version that runs", |_| {
+        by("version", [(env!("CARGO_PKG_VERSION"), 1.0)])
+    }),
+    family(
         "ready",
+        Kind::Gauge,
         "Whether this pod takes requests: its server answers and it is not draining",
         |r| flag(r.is_ready),
     ),
-    gauge(
+    family(
         "phase",
+        Kind::Gauge,
         "1 for the phase this pod is in (serving, draining, drained), 0 for the others",
         |r| {
             let is = |phase| f64::from(u8::from(r.phase == phase));
@@ -229,169 +88,227 @@ static FAMILIES: &[Family] = &[
             )
         },
     ),
-    counter("requests_received", "Requests that arrived", |r| {
-        of_requests(r, |requests| requests.arrivals as f64)
-    }),
-    counter("requests", "Requests that ended, by outcome", |r| {
-        r.requests.as_ref().map_or_else(Vec::new, |requests| {
-            by(
-                "outcome",
-                [
-                    ("completed", requests.completed as f64),
-                    ("client_gone", requests.client_gone as f64),
-                    ("upstream_failed", requests.upstream_failed as f64),
-                    ("refused", requests.refused as f64),
-                ],
-            )
-        })
-    }),
-    counter("responses", "Responses sent, by status class", |r| {
-        r.requests.as_ref().map_or_else(Vec::new, |requests| {
-            let [of_1xx, of_2xx, of_3xx, of_4xx, of_5xx] = requests.responses.map(|n| n as f64);
-            by(
-                "class",
-                [
-                    ("1xx", of_1xx),
-                    ("2xx", of_2xx),
-                    ("3xx", of_3xx),
-                    ("4xx", of_4xx),
-                    ("5xx", of_5xx),
-                ],
-            )
-        })
-    }),
-    gauge(
+    family(
+        "requests_received",
+        Kind::Counter,
+        "Requests that arrived",
+        |r| of_requests(r, |requests| requests.arrivals as f64),
+    ),
+    family(
+        "requests",
+        Kind::Counter,
+        "Requests that ended, by outcome",
+        |r| {
+            r.requests.as_ref().map_or_else(Vec::new, |requests| {
+                by(
+                    "outcome",
+                    [
+                        ("completed", requests.completed as f64),
+                        ("client_gone", requests.client_gone as f64),
+                        ("upstream_failed", requests.upstream_failed as f64),
+                        ("refused", requests.refused as f64),
+                    ],
+                )
+            })
+        },
+    ),
+    family(
+        "responses",
+        Kind::Counter,
+        "Responses sent, by status class",
+        |r| {
+            r.requests.as_ref().map_or_else(Vec::new, |requests| {
+                let [of_1xx, of_2xx, of_3xx, of_4xx, of_5xx] = requests.responses.map(|n| n as f64);
+                by(
+                    "class",
+                    [
+                        ("1xx", of_1xx),
+                        ("2xx", of_2xx),
+                        ("3xx", of_3xx),
+                        ("4xx", of_4xx),
+                        ("5xx", of_5xx),
+                    ],
+                )
+            })
+        },
+    ),
+    family(
         "requests_in_flight",
+        Kind::Gauge,
         "Requests in flight, waiting ones included",
         |r| of_requests(r, |requests| requests.in_flight as f64),
     ),
-    counter(
+    family(
         "requests_in_flight_seconds",
+        Kind::Counter,
         "Integral of the requests in flight over time",
         |r| of_requests(r, |requests| requests.in_flight_seconds),
     ),
-    histogram(
+    family(
         "request_duration_seconds",
+        Kind::Histogram,
         "Times from arrival to end, of the requests completed",
         |r| of_latencies(r, |took| &took.service),
     ),
-    histogram(
+    family(
         "first_byte_seconds",
+        Kind::Histogram,
         "Times from arrival to the response's head, of the requests that the server answered",
         |r| of_latencies(r, |took| &took.first_byte),
     ),
-    counter(
+    family(
         "response_bytes",
+        Kind::Counter,
         "Bytes of response bodies passed on",
         |r| of_requests(r, |requests| requests.response_bytes as f64),
     ),
-    counter(
+    family(
         "response_frames",
+        Kind::Counter,
         "Pieces in which the bytes of response bodies came: of a stream, roughly its chunks",
         |r| of_requests(r, |requests| requests.response_frames as f64),
     ),
-    gauge(
+    family(
         "gpu_devices",
+        Kind::Gauge,
         "GPUs read; absent without a readable one",
         |r| option(r.gpu.map(|gpu| f64::from(gpu.devices))),
     ),
-    gauge(
+    family(
         "gpu_utilization_ratio",
+        Kind::Gauge,
         "Mean utilisation of this pod's GPUs, 0 to 1",
         |r| option(r.gpu.map(|gpu| gpu.utilization)),
     ),
-    gauge(
+    family(
         "gpu_memory_used_bytes",
+        Kind::Gauge,
         "Memory in use on this pod's GPUs",
         |r| option(r.gpu.map(|gpu| gpu.memory_used_bytes as f64)),
     ),
-    gauge("gpu_memory_bytes", "Memory of this pod's GPUs", |r| {
-        option(r.gpu.map(|gpu| gpu.memory_total_bytes as f64))
-    }),
-    gauge("gpu_power_watts", "Power drawn by this pod's GPUs", |r| {
-        option(r.gpu.map(|gpu| gpu.power_watts))
-    }),
-    gauge(
+    family(
+        "gpu_memory_bytes",
+        Kind::Gauge,
+        "Memory of this pod's GPUs",
+        |r| option(r.gpu.map(|gpu| gpu.memory_total_bytes as f64)),
+    ),
+    family(
+        "gpu_power_watts",
+        Kind::Gauge,
+        "Power drawn by this pod's GPUs",
+        |r| option(r.gpu.map(|gpu| gpu.power_watts)),
+    ),
+    family(
         "member_streams",
+        Kind::Gauge,
         "Leaders' streams that stand at this pod's member port",
         |r| one(r.member.streams as f64),
     ),
-    counter(
+    family(
         "member_impostors",
+        Kind::Counter,
         "Leaders refused because their token did not match the Lease",
         |r| one(r.member.impostors as f64),
     ),
-    counter("member_refused", "Streams closed for what they sent", |r| {
-        one(r.member.refused as f64)
-    }),
-    counter(
+    family(
+        "member_refused",
+        Kind::Counter,
+        "Streams closed for what they sent",
+        |r| one(r.member.refused as f64),
+    ),
+    family(
         "member_stale_orders",
+        Kind::Counter,
         "Orders of a deposed leader, not obeyed",
         |r| one(r.member.stale as f64),
     ),
-    counter(
+    family(
         "member_not_understood",
+        Kind::Counter,
         "Lines of leaders that were not understood",
         |r| one(r.member.not_understood as f64),
     ),
-    gauge("leader", "Whether this pod leads", |r| {
+    family("leader", Kind::Gauge, "Whether this pod leads", |r| {
         flag(r.leadership.is_leader)
     }),
-    gauge("term", "The highest term this pod knows of", |r| {
-        one(r.leadership.term as f64)
-    }),
-    counter(
+    family(
+        "term",
+        Kind::Gauge,
+        "The highest term this pod knows of",
+        |r| one(r.leadership.term as f64),
+    ),
+    family(
         "leader_changes",
+        Kind::Counter,
         "Changes of the leader that this pod has seen",
         |r| one(r.leadership.changes as f64),
     ),
-    counter(
+    family(
         "api_conflicts",
+        Kind::Counter,
         "Writes that the API server refused because the object had moved on",
         |r| one(r.api_conflicts as f64),
     ),
-    counter(
+    family(
         "api_errors",
+        Kind::Counter,
         "Requests to the API server that failed otherwise",
         |r| one(r.api_errors as f64),
     ),
-    counter("faults", "Faults since the start, by kind", |r| {
-        let sample = |fault: &crate::telemetry::Fault| Sample {
-            label: Some(("kind", fault.kind)),
-            value: Value::Number(fault.count as f64),
-        };
-        r.faults.iter().map(sample).collect()
-    }),
-    gauge("fault", "Whether a fault of this kind stands now", |r| {
-        let sample = |fault: &crate::telemetry::Fault| Sample {
-            label: Some(("kind", fault.kind)),
-            value: Value::Number(f64::from(u8::from(fault.is_active))),
-        };
-        r.faults.iter().map(sample).collect()
-    }),
-    gauge(
+    family(
+        "faults",
+        Kind::Counter,
+        "Faults since the start, by kind",
+        |r| {
+            let sample = |fault: &crate::telemetry::Fault| Sample {
+                label: Some(("kind", fault.kind)),
+                value: Value::Number(fault.count as f64),
+            };
+            r.faults.iter().map(sample).collect()
+        },
+    ),
+    family(
+        "fault",
+        Kind::Gauge,
+        "Whether a fault of this kind stands now",
+        |r| {
+            let sample = |fault: &crate::telemetry::Fault| Sample {
+                label: Some(("kind", fault.kind)),
+                value: Value::Number(f64::from(u8::from(fault.is_active))),
+            };
+            r.faults.iter().map(sample).collect()
+        },
+    ),
+    family(
         "replicas_desired",
+        Kind::Gauge,
         "Replicas that the last plan asks for",
         |r| of_fleet(r, |fleet| Some(f64::from(fleet.desired))),
     ),
-    gauge("replicas_spec", "spec.replicas of the Deployment", |r| {
-        of_fleet(r, |fleet| Some(f64::from(fleet.spec)))
-    }),
-    gauge("replicas_ready", "Pods that can serve", |r| {
+    family(
+        "replicas_spec",
+        Kind::Gauge,
+        "spec.replicas of the Deployment",
+        |r| of_fleet(r, |fleet| Some(f64::from(fleet.spec))),
+    ),
+    family("replicas_ready", Kind::Gauge, "Pods that can serve", |r| {
         of_fleet(r, |fleet| Some(fleet.ready as f64))
     }),
-    gauge(
+    family(
         "replicas_starting",
+        Kind::Gauge,
         "Pods on their way to their first Ready",
         |r| of_fleet(r, |fleet| Some(fleet.starting as f64)),
     ),
-    gauge(
+    family(
         "replicas_unknown",
+        Kind::Gauge,
         "Ready pods whose load is not known",
         |r| of_fleet(r, |fleet| Some(fleet.unknown as f64)),
     ),
-    counter(
+    family(
         "scale_writes",
+        Kind::Counter,
         "Changes of spec.replicas made by this leader, by direction",
         |r| {
             r.fleet.as_ref().map_or_else(Vec::new, |fleet| {
@@ -402,18 +319,21 @@ static FAMILIES: &[Family] = &[
             })
         },
     ),
-    gauge(
+    family(
         "fleet_arrivals_per_second",
+        Kind::Gauge,
         "Requests that arrive at the fleet each second",
         |r| of_fleet(r, |fleet| Some(fleet.arrivals_per_second)),
     ),
-    gauge(
+    family(
         "fleet_requests_in_flight",
+        Kind::Gauge,
         "Requests in flight over the reporting pods",
         |r| of_fleet(r, |fleet| Some(fleet.in_flight)),
     ),
-    gauge(
+    family(
         "forecast_arrivals_per_second",
+        Kind::Gauge,
         "Arrivals forecast for one lead time ahead: point, and the upper quantile",
         |r| {
             let fleet = r.fleet.unwrap_or_default();
@@ -423,13 +343,15 @@ static FAMILIES: &[Family] = &[
             })
         },
     ),
-    gauge(
+    family(
         "forecast_trust_ratio",
+        Kind::Gauge,
         "How far the forecast's own record lets it be trusted, 0 to 1",
         |r| of_fleet(r, |fleet| fleet.trust),
     ),
-    gauge(
+    family(
         "lead_time_seconds",
+        Kind::Gauge,
         "How long a new pod is expected to take until it answers",
         |r| of_fleet(r, |fleet| fleet.lead_time_seconds),
     ),

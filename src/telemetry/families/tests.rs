@@ -6,6 +6,7 @@ use std::time::Duration;
 use super::*;
 use crate::report::GpuReading;
 use crate::telemetry::Fault;
+use crate::telemetry::render;
 
 fn everything() -> Readings {
     Readings {
