@@ -20,6 +20,7 @@ mod contestant;
 mod cores;
 mod driven;
 mod explain;
+mod foresight;
 mod leader;
 mod ledger;
 mod misplaced;

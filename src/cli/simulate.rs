@@ -23,7 +23,8 @@ const POLICIES: &str = "sidescale,hpa:70,kpa:70,clairvoyant";
 
 /// What may stand in the list; its brackets would be links in a doc comment.
 const POLICIES_HELP: &str = "Who acts: sidescale, hpa:PERCENT, kpa:PERCENT, keda:PERCENT[:polling=TIME][:cooldown=TIME][:min=N][:cached], \
-     cron:[DAYS@]HHMM-HHMM=MIN[..MAX][+...][:hpa=PERCENT], fixed:N, clairvoyant";
+     cron:[DAYS@]HHMM-HHMM=MIN[..MAX][+...][:hpa=PERCENT], fixed:N, foresight:PERCENT (knows the next minutes), \
+     clairvoyant";
 
 /// Replays traces through the production turn and the baselines.
 #[derive(Args, Debug)]

@@ -27,6 +27,8 @@ pub enum Kind {
     Sidescale,
     /// A published rule.
     Rule(Rule),
+    /// Somebody whose forecast is always right, with this share of a pod as the target.
+    Foresight(f64),
     /// Somebody who knows everything.
     Clairvoyant,
 }
@@ -71,6 +73,7 @@ fn kind(item: &str, bounds: (u32, u32), zero: Timestamp) -> Result<Kind, String>
     let rule = match (name, rest) {
         ("sidescale", None) => return Ok(Kind::Sidescale),
         ("clairvoyant", None) => return Ok(Kind::Clairvoyant),
+        ("foresight", Some(rest)) => return Ok(Kind::Foresight(percent(rest)?)),
         ("hpa", Some(rest)) => Rule::Hpa {
             target: percent(rest)?,
         },
@@ -82,7 +85,7 @@ fn kind(item: &str, bounds: (u32, u32), zero: Timestamp) -> Result<Kind, String>
         ("fixed", Some(rest)) => Rule::Fixed {
             replicas: replicas(rest)?,
         },
-        ("hpa" | "kpa" | "keda", None) => {
+        ("hpa" | "kpa" | "keda" | "foresight", None) => {
             return Err(format!("expected a target in percent, such as {name}:70"));
         }
         ("fixed", None) => return Err("expected a number of replicas, such as fixed:12".to_owned()),
@@ -94,7 +97,7 @@ fn kind(item: &str, bounds: (u32, u32), zero: Timestamp) -> Result<Kind, String>
         }
         _ => {
             return Err(
-                "expected sidescale, hpa:PERCENT, kpa:PERCENT, keda:PERCENT, cron:WINDOWS, fixed:REPLICAS or clairvoyant"
+                "expected sidescale, hpa:PERCENT, kpa:PERCENT, keda:PERCENT, cron:WINDOWS, fixed:REPLICAS, foresight:PERCENT or clairvoyant"
                     .to_owned(),
             );
         }
@@ -243,7 +246,7 @@ mod tests {
 
     #[test]
     fn each_policy_is_read_with_its_options() {
-        let list = "sidescale,hpa:70,kpa:62.5,fixed:12,clairvoyant,keda:70:polling=10s:cooldown=1m:min=0:cached,cron:fri-mon@2200-0600=3..9+1200-1300=5:hpa=60";
+        let list = "sidescale,hpa:70,kpa:62.5,fixed:12,clairvoyant,keda:70:polling=10s:cooldown=1m:min=0:cached,cron:fri-mon@2200-0600=3..9+1200-1300=5:hpa=60,foresight:95";
         let read = read(list).expect("a good list");
         assert_eq!(read[1].kind, Kind::Rule(Rule::Hpa { target: 0.7 }));
         assert_eq!(read[2].kind, Kind::Rule(Rule::Kpa { target: 0.625 }));
@@ -265,6 +268,7 @@ mod tests {
         assert_eq!((night.min, night.max, night.from.as_secs()), (3, 9, 79_200));
         assert_eq!((noon.min, noon.max, noon.days), (5, 5, [true; 7]));
         assert!((target - 0.6).abs() < 1e-12);
+        assert_eq!(read[7].kind, Kind::Foresight(0.95));
     }
 
     #[test]
@@ -272,6 +276,10 @@ mod tests {
         for (list, message) in [
             ("hpa:70,ahpa:3", "`ahpa:3`: expected sidescale, hpa:PERCENT"),
             ("hpa", "`hpa`: expected a target in percent, such as hpa:70"),
+            (
+                "foresight",
+                "expected a target in percent, such as foresight:70",
+            ),
             (
                 "kpa:0",
                 "`kpa:0`: expected a target above 0 and at most 100 percent, found `0`",

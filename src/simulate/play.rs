@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use super::Settings;
+use super::foresight::Foresight;
 use super::leader::{Leader, Observed};
 use super::ledger::Ledger;
 use super::timeline::Timeline;
@@ -21,6 +22,8 @@ const SPOKEN: u64 = 8_192;
 pub(super) enum Player {
     /// A published rule.
     Rule(Box<Actor>),
+    /// Somebody whose forecast is always right.
+    Foresight(Foresight),
     /// The production turn.
     Sidescale(Box<Leader>),
 }
@@ -104,6 +107,7 @@ impl Player {
     ) -> Option<u32> {
         match self {
             Self::Rule(actor) => actor.second(Seen::of(now, world, served)),
+            Self::Foresight(foresight) => Some(foresight.decide(offset, world)),
             Self::Sidescale(leader) => Some(leader.second(Observed {
                 offset,
                 arrivals,
@@ -119,13 +123,13 @@ impl Player {
         match self {
             Self::Rule(actor) => actor.blind(),
             // A leader that is shown nothing takes no turn; its history finds the gap by the clock.
-            Self::Sidescale(_leader) => {}
+            Self::Sidescale(_) | Self::Foresight(_) => {}
         }
     }
 
     fn ahead(&self) -> Option<(u64, crate::forecast::ForecastPoint)> {
         match self {
-            Self::Rule(_actor) => None,
+            Self::Rule(_) | Self::Foresight(_) => None,
             Self::Sidescale(leader) => leader.ahead(),
         }
     }

@@ -9,6 +9,7 @@ use rand::rngs::StdRng;
 
 use super::contestant::{Contestant, Kind};
 use super::cores::{Progress, on_all_cores};
+use super::foresight::Foresight;
 use super::leader::Leader;
 use super::ledger::{Ledger, Sketch};
 use super::play::{Played, Player, play};
@@ -178,6 +179,9 @@ impl Job {
                     continue;
                 }
                 Kind::Sidescale => Player::Sidescale(Box::new(Leader::new(&settings))),
+                Kind::Foresight(target) => {
+                    Player::Foresight(Foresight::new(&timeline, &settings, *target))
+                }
                 Kind::Rule(rule) => {
                     Player::Rule(Box::new(Actor::new(rule.clone(), settings.bounds)))
                 }

@@ -27,7 +27,8 @@ fn every_policy_of_every_trace_is_scored_in_table_and_json() {
         "offset_seconds,requests\n0,900\n60,1200\n120,600\n240,600\n300,900\n",
     );
     let json = place.path("scores.json");
-    let policies = "sidescale,hpa:70,kpa:70,keda:70,cron:0000-2400=6..20,fixed:20,clairvoyant";
+    let policies =
+        "sidescale,hpa:70,kpa:70,keda:70,cron:0000-2400=6..20,fixed:20,foresight:95,clairvoyant";
     let more = [
         "--trace",
         &other,
@@ -48,7 +49,7 @@ fn every_policy_of_every_trace_is_scored_in_table_and_json() {
     }
     let scores: Value = serde_json::from_str(&place.read("scores.json")).expect("JSON");
     let scores = scores.as_array().expect("a list");
-    assert_eq!(scores.len(), 14);
+    assert_eq!(scores.len(), 16);
     for score in scores {
         let score = score.as_object().expect("an object");
         assert_eq!(score.len(), FIELDS.len(), "{score:?}");
