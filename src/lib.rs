@@ -21,7 +21,7 @@
 //! above. `tests/architecture.rs` parses this table and holds the sources to it.
 //!
 //! ```floors
-//!  0 clock units lifecycle causes ablation
+//!  0 clock units lifecycle causes cpu ablation
 //!  1 policy proxy gpu api
 //!  2 leader report
 //!  3 fleet
@@ -42,8 +42,8 @@
 //!
 //! ```pure
 //! units ablation policy history forecast behavior tuning plan baseline controller leader::machine
-//! simulate::clairvoyant simulate::columns simulate::leader simulate::ledger simulate::play simulate::poisson
-//! simulate::summary simulate::timeline backtest::conformal backtest::holt_winters backtest::measure backtest::minutes
+//! simulate::clairvoyant simulate::columns simulate::foresight simulate::leader simulate::ledger simulate::play
+//! simulate::poisson simulate::summary simulate::timeline backtest::conformal backtest::holt_winters backtest::measure backtest::minutes
 //! backtest::ours backtest::point backtest::table
 //! ```
 //!
@@ -61,6 +61,7 @@ pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod controller;
+pub mod cpu;
 pub mod demo;
 pub mod fleet;
 pub mod forecast;

@@ -23,6 +23,8 @@
 //! | `sidescale_gpu_memory_used_bytes` | gauge | Memory in use on this pod's GPUs |
 //! | `sidescale_gpu_memory_bytes` | gauge | Memory of this pod's GPUs |
 //! | `sidescale_gpu_power_watts` | gauge | Power drawn by this pod's GPUs |
+//! | `sidescale_cpu_limit_cores` | gauge | CPU limit of this container in cores; absent without one |
+//! | `sidescale_cpu_throttled_seconds_total` | counter | Time for which that limit has stopped every thread of this container |
 //! | `sidescale_member_streams` | gauge | Leaders' streams that stand at this pod's member port |
 //! | `sidescale_member_impostors_total` | counter | Leaders refused because their token did not match the Lease |
 //! | `sidescale_member_refused_total` | counter | Streams closed for what they sent |

@@ -6,6 +6,7 @@ use std::sync::Arc;
 use super::board::Board;
 use super::shared::Shared;
 use crate::admin::{Decision, History, Metrics, Overview, Source};
+use crate::cpu::CpuGroup;
 use crate::fleet::member::Counts;
 use crate::forecast::Forecast;
 use crate::report::Report;
@@ -15,13 +16,17 @@ use crate::telemetry::{self, Leadership, Readings, Requests};
 #[derive(Debug)]
 pub(super) struct PodSource {
     shared: Arc<Shared>,
+    cpu: Option<CpuGroup>,
 }
 
 // === impl PodSource ===
 
 impl PodSource {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self { shared }
+        Self {
+            shared,
+            cpu: CpuGroup::of_this_process(),
+        }
     }
 
     fn readings(&self) -> Readings {
@@ -36,6 +41,8 @@ impl PodSource {
             phase: shared.phase(),
             requests: Some(self.requests()),
             gpu: (*shared.gpu.borrow()).map(Into::into),
+            cpu_limit: self.cpu.as_ref().and_then(CpuGroup::limit),
+            cpu_throttled: self.cpu.as_ref().and_then(CpuGroup::throttled),
             member: shared.member_counts().map(Counts::read).unwrap_or_default(),
             leadership: Leadership {
                 is_leader: board.is_some(),

@@ -5,12 +5,13 @@ use std::io::Write as _;
 use anyhow::{Context as _, anyhow};
 use clap::Args;
 use tokio::signal::unix::{SignalKind, signal};
-use tracing::info;
+use tracing::{info, warn};
 
 use super::{Failure, entropy};
 use crate::app::{Connector, Sidecar, check_policy};
 use crate::clock::Clock;
 use crate::config::{Config, Given};
+use crate::cpu::CpuGroup;
 use crate::gpu;
 use crate::proxy::TrafficThread;
 
@@ -51,6 +52,13 @@ impl Run {
             return runtime.block_on(check(&config));
         }
         info!(?config, "sidescale {}", env!("CARGO_PKG_VERSION"));
+        if let Some(cores) = CpuGroup::of_this_process().and_then(|group| group.limit()) {
+            warn!(
+                "this container has a CPU limit of {cores} cores: whenever it is used up the kernel stops all of sidescale, \
+                 the requests it carries included, for up to a tenth of a second; set a CPU request and no limit, as \
+                 sidecar.yaml does, and watch sidescale_cpu_throttled_seconds_total"
+            );
+        }
         // The traffic half has a thread of its own: whatever the control half does, requests do not wait for it.
         let traffic = TrafficThread::start()
             .context("cannot start the traffic thread")

@@ -199,6 +199,18 @@ pub(super) static FAMILIES: &[Family] = &[
         |r| option(r.gpu.map(|gpu| gpu.power_watts)),
     ),
     family(
+        "cpu_limit_cores",
+        Kind::Gauge,
+        "CPU limit of this container in cores; absent without one",
+        |r| option(r.cpu_limit),
+    ),
+    family(
+        "cpu_throttled_seconds",
+        Kind::Counter,
+        "Time for which that limit has stopped every thread of this container",
+        |r| option(r.cpu_throttled.map(|time| time.as_secs_f64())),
+    ),
+    family(
         "member_streams",
         Kind::Gauge,
         "Leaders' streams that stand at this pod's member port",

@@ -1,5 +1,7 @@
 //! The values a scrape shows, as plain numbers: the app reads them where they stand and fills this in.
 
+use std::time::Duration;
+
 use crate::fleet::member::CountsReading;
 use crate::lifecycle::Phase;
 use crate::proxy::Latencies;
@@ -16,6 +18,10 @@ pub struct Readings {
     pub requests: Option<Requests>,
     /// The pod's GPUs, where there are any.
     pub gpu: Option<GpuReading>,
+    /// The CPU limit of this container, in cores, where it has one.
+    pub cpu_limit: Option<f64>,
+    /// For how long that has stopped it.
+    pub cpu_throttled: Option<Duration>,
     /// What happened on the member port.
     pub member: MemberPort,
     /// Who leads, as this pod knows.

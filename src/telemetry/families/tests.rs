@@ -28,6 +28,8 @@ fn everything() -> Readings {
             utilization: 0.75,
             ..GpuReading::default()
         }),
+        cpu_limit: Some(0.2),
+        cpu_throttled: Some(Duration::from_millis(2_500)),
         faults: vec![Fault {
             kind: "api_forbidden",
             count: 3,
@@ -145,6 +147,8 @@ fn values_are_what_was_read() {
     check(&bucket("2.097152"), 2.0);
     check(&bucket("+Inf"), 2.0);
     check("sidescale_gpu_utilization_ratio", 0.75);
+    check("sidescale_cpu_limit_cores", 0.2);
+    check("sidescale_cpu_throttled_seconds_total", 2.5);
     check("sidescale_faults_total{kind=\"api_forbidden\"}", 3.0);
     check("sidescale_fault{kind=\"api_forbidden\"}", 1.0);
     check("sidescale_replicas_desired", 12.0);
@@ -165,6 +169,7 @@ fn what_is_not_known_is_absent_and_not_zero() {
     let (families, _) = parse(&render(Readings::default()));
     for name in [
         "sidescale_gpu_utilization_ratio",
+        "sidescale_cpu_limit_cores",
         "sidescale_replicas_desired",
         "sidescale_forecast_trust_ratio",
         "sidescale_requests_in_flight",
