@@ -44,6 +44,9 @@ use crate::report::meter::Meter;
 pub struct Sidecar {
     /// What it was told to be.
     pub config: Config,
+    /// What a server with a [`CountLayer`](crate::layer::CountLayer) counts in; `None`: the proxies of the config's routes
+    /// count.
+    pub accounts: Option<Arc<proxy::Accounts>>,
     /// The way to the API; `None`: carry and measure only.
     pub connector: Option<Connector>,
     /// Where time comes from.
@@ -152,7 +155,8 @@ impl Sidecar {
         control: &Tasks,
     ) -> Result<Arc<Shared>, StartError> {
         let clock = self.clock.clone();
-        let accounts = Arc::new(proxy::Accounts::new(clock.clone()));
+        let given = self.accounts.as_ref().map(Arc::clone);
+        let accounts = given.unwrap_or_else(|| Arc::new(proxy::Accounts::new(clock.clone())));
         let mut proxies = Vec::new();
         for (route, listener) in self.config.routes.iter().zip(listeners) {
             let settings = proxy::Settings {
@@ -277,7 +281,8 @@ impl Running {
         self.source().ready().is_ok()
     }
 
-    /// Turns it unready, hands the lead over if it has it, and waits until nothing is in flight any more.
+    /// Turns it unready, hands the lead over if it has it, and waits until nothing is in flight any more. Without a proxy it
+    /// waits until nobody sends new requests: then the server ends its connections.
     pub async fn drain(&self) {
         self.source().drained().await;
         self.shared.retired().await;

@@ -23,7 +23,7 @@
 //! ```floors
 //!  0 clock units lifecycle causes cpu ablation
 //!  1 policy proxy gpu api
-//!  2 leader report
+//!  2 leader report layer
 //!  3 fleet
 //!  4 history
 //!  5 forecast behavior
@@ -67,6 +67,7 @@ pub mod fleet;
 pub mod forecast;
 pub mod gpu;
 pub mod history;
+pub mod layer;
 pub mod leader;
 pub mod lifecycle;
 pub mod local;

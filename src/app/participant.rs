@@ -15,7 +15,7 @@ use super::shared::Shared;
 use crate::causes::chain;
 use crate::fleet::member::{Heard, Order};
 use crate::leader::{Candidacy, Elector, Leadership, LeaseApi, Timings, machine};
-use crate::lifecycle::{Phase, Tasks, TasksHandle};
+use crate::lifecycle::{Tasks, TasksHandle};
 use crate::scale::owner_of_pod;
 
 /// Between two tries to find the cluster or the Deployment. A missing account or right is put right by a person, which
@@ -55,7 +55,7 @@ impl Participant {
         let place = tokio::select! {
             place = self.find_place() => place,
             // Nothing to hand over yet.
-            () = asked_to_drain(&self.shared) => {
+            () = self.shared.asked_to_drain() => {
                 self.shared.set_retired();
                 return;
             }
@@ -73,7 +73,7 @@ impl Participant {
                 },
                 Ok(()) = fault.changed() => Wake::Fault,
                 () = ended(&mut throne) => Wake::ReignEnded,
-                () = asked_to_drain(&self.shared) => Wake::Draining,
+                () = self.shared.asked_to_drain() => Wake::Draining,
             };
             match wake {
                 Wake::Heard(Some(said)) => self.obey(said, &candidacy).await,
@@ -261,13 +261,6 @@ async fn ended(throne: &mut Option<Throne>) {
     match throne {
         // An error would say that its task is gone: ended as well.
         Some(throne) => drop((&mut throne.ended).await),
-        None => std::future::pending().await,
-    }
-}
-
-async fn asked_to_drain(shared: &Shared) {
-    match shared.proxies.first() {
-        Some(proxy) => proxy.lifecycle().reached(Phase::Draining).await,
         None => std::future::pending().await,
     }
 }

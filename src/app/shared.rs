@@ -15,7 +15,7 @@ use crate::config::Config;
 use crate::fleet::member::Counts;
 use crate::gpu;
 use crate::leader::Candidacy;
-use crate::lifecycle::Phase;
+use crate::lifecycle::{Lifecycle, Phase};
 use crate::policy::{Metric, Policy};
 use crate::proxy::{Accounts, Health, Proxy};
 use crate::report::Report;
@@ -33,6 +33,8 @@ pub(super) struct Shared {
     pub(super) clock: Clock,
     pub(super) accounts: Arc<Accounts>,
     pub(super) proxies: Vec<Proxy>,
+    /// How far all of it is on its way out.
+    lifecycle: Lifecycle,
     pub(super) identity: String,
     pub(super) admin: SocketAddr,
     pub(super) faults: Faults,
@@ -85,6 +87,7 @@ impl Shared {
             clock,
             accounts,
             proxies,
+            lifecycle: Lifecycle::default(),
             admin,
             overrun: Arc::default(),
             gpu,
@@ -102,10 +105,10 @@ impl Shared {
 
     /// Whether the pod takes requests; if not, why.
     pub(super) fn ready(&self) -> Result<(), String> {
+        if self.phase() >= Phase::Draining {
+            return Err("draining".to_owned());
+        }
         for proxy in &self.proxies {
-            if proxy.is_draining() {
-                return Err("draining".to_owned());
-            }
             match *proxy.upstream().borrow() {
                 Health::Ready => {}
                 Health::Starting => {
@@ -118,16 +121,23 @@ impl Shared {
     }
 
     pub(super) fn phase(&self) -> Phase {
-        if self.proxies.iter().any(Proxy::is_draining) {
-            Phase::Draining
-        } else {
-            Phase::Serving
-        }
+        self.lifecycle.phase()
     }
 
-    /// Asks every proxy to drain and waits until all have.
+    /// Asks every proxy to drain and waits until all have. A server that takes its requests itself is only told when it may
+    /// stop: the pod is unready, and no endpoint list has it any more.
     pub(super) async fn drained(&self) {
+        self.lifecycle.advance(Phase::Draining);
+        if self.proxies.is_empty() {
+            self.clock.sleep(self.config.propagation).await;
+        }
         futures_util::future::join_all(self.proxies.iter().map(Proxy::drain)).await;
+        self.lifecycle.advance(Phase::Drained);
+    }
+
+    /// Waits until somebody has asked for a drain.
+    pub(super) async fn asked_to_drain(&self) {
+        self.lifecycle.reached(Phase::Draining).await;
     }
 
     /// The report of this moment.

@@ -28,6 +28,15 @@ impl Setting {
         name: &str,
         hook: impl Fn(&Request<Bytes>) -> Action + Send + Sync + 'static,
     ) -> Self {
+        Self::with(name, hook, None).await
+    }
+
+    /// The same; with `accounts` of a server that counts for itself it has no proxy.
+    async fn with(
+        name: &str,
+        hook: impl Fn(&Request<Bytes>) -> Action + Send + Sync + 'static,
+        accounts: Option<Arc<proxy::Accounts>>,
+    ) -> Self {
         // Not faster: a machine under load would miss a renewal.
         let clock = Clock::scaled(Timestamp::from_secs(1_700_000_000), 5.0);
         let cluster = local::Cluster::start(local::Settings::new(clock.clone(), 1));
@@ -52,8 +61,13 @@ impl Setting {
             client: cluster.client("sidescale"),
             namespace: "default".to_owned(),
         };
+        let mut config = config(path.clone());
+        if accounts.is_some() {
+            config.routes.clear();
+        }
         let sidecar = Sidecar {
-            config: config(path.clone()),
+            config,
+            accounts,
             connector: Some(Connector::Given(connection)),
             clock: clock.clone(),
             seed: 7,
@@ -194,4 +208,34 @@ async fn a_reign_that_cannot_stamp_or_whose_policy_breaks_says_so_on_the_deploym
     setting
         .until("PolicyRefused", |_| is_told("PolicyRefused"))
         .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_counts_for_itself_reports_leads_drains_and_hands_over() {
+    let accounts = Arc::new(proxy::Accounts::new(Clock::real()));
+    let given = Some(Arc::clone(&accounts));
+    let setting = Setting::with("counts", |_| Action::Pass, given).await;
+    setting
+        .until("it leads", |shared| shared.board().is_some())
+        .await;
+    let running = &setting.running;
+    assert!(running.routes().is_empty() && running.is_ready());
+    let in_flight = accounts.arrive();
+    let report = running.shared.report();
+    assert_eq!((report.total.arrivals, report.in_flight), (1.0, 1));
+    drop(in_flight);
+    running.drain().await;
+    assert!(!running.is_ready());
+    let report = running.shared.report();
+    assert_eq!((report.ready, report.draining), (false, true));
+    let candidacy = running.shared.candidacy().borrow().clone();
+    let leadership = candidacy
+        .expect("it took part")
+        .leadership()
+        .borrow()
+        .clone();
+    assert!(
+        !matches!(leadership, crate::leader::Leadership::Leading(_)),
+        "{leadership:?}"
+    );
 }

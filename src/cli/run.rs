@@ -72,6 +72,7 @@ async fn run(config: Config, traffic: &TrafficThread) -> Result<(), Failure> {
     let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
     let sidecar = Sidecar {
+        accounts: None,
         connector: config.cluster.clone().map(Connector::Configured),
         config,
         clock: Clock::real(),

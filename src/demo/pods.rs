@@ -146,6 +146,7 @@ impl Pods {
         });
         Sidecar {
             config,
+            accounts: None,
             connector: Some(Connector::Given(connection)),
             clock: self.clock.clone(),
             seed: own.wrapping_add(restarts.unsigned_abs().into()),
