@@ -160,6 +160,7 @@ impl Sidecar {
         let mut proxies = Vec::new();
         for (route, listener) in self.config.routes.iter().zip(listeners) {
             let settings = proxy::Settings {
+                protocol: self.config.upstream_protocol,
                 probe: self.probe(),
                 propagation: self.config.propagation,
                 grace: self.config.grace,

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::proxy::Protocol;
 use crate::units::{NotADuration, parse_duration};
 
 /// Flags and variables of `sidescale run`, as typed.
@@ -35,7 +36,7 @@ pub struct Given {
     )]
     pub upstream: Vec<SocketAddr>,
 
-    /// What the inference server speaks: auto or http1 (auto means http1 in this version)
+    /// By which HTTP requests go to the inference server: `auto` (the client's, where the server speaks it), `http1`, `h2c`
     #[arg(
         long,
         env = "SIDESCALE_UPSTREAM_PROTOCOL",
@@ -143,6 +144,8 @@ pub struct Given {
 pub struct Config {
     /// Who it stands in front of.
     pub routes: Vec<Route>,
+    /// By which HTTP requests go to it.
+    pub upstream_protocol: Protocol,
     /// When the inference server counts as ready.
     pub upstream_ready: UpstreamReady,
     /// Admin listener.
@@ -243,9 +246,7 @@ pub enum ConfigError {
     )]
     Loop(SocketAddr),
     /// An upstream protocol that is not spoken.
-    #[error(
-        "--upstream-protocol `{0}` is not available (auto or http1; h2c is not in this version)"
-    )]
+    #[error("--upstream-protocol `{0}` is not spoken (auto, http1 or h2c)")]
     Protocol(String),
     /// A readiness probe that is none.
     #[error("--upstream-ready `{0}` is no probe (tcp, or http:/path such as http:/health)")]
@@ -278,9 +279,10 @@ impl Given {
             });
         }
         self.check_addresses(&mut wrong);
-        if !matches!(self.upstream_protocol.as_str(), "auto" | "http1") {
+        let upstream_protocol = self.upstream_protocol.parse().unwrap_or_else(|_unknown| {
             wrong.push(ConfigError::Protocol(self.upstream_protocol.clone()));
-        }
+            Protocol::default()
+        });
         let upstream_ready = upstream_ready(&self.upstream_ready).unwrap_or_else(|error| {
             wrong.push(error);
             UpstreamReady::Tcp
@@ -299,6 +301,7 @@ impl Given {
             routes: pairs
                 .map(|(&listen, &upstream)| Route { listen, upstream })
                 .collect(),
+            upstream_protocol,
             upstream_ready,
             admin: self.admin,
             member: self.member,

@@ -4,13 +4,19 @@
 //! beyond a socket's, and no limit: the proxy fails open, and a client that leaves takes its upstream request along.
 //! [`serve`] starts it on any runtime; `run` gives it a [`TrafficThread`] of its own, the demo puts many on one.
 //!
-//! HTTP/1.1 both ways. HTTP/2 with prior knowledge has its two seams at `connection` (the server's builder) and at
-//! `pool` (the kind of sender).
+//! A listener takes HTTP/1 and, by prior knowledge, HTTP/2 (`wire` looks at the first bytes); to the server goes what
+//! [`Protocol`] says, over `pool` or over `multiplex`. Either side may be of either kind: streams, trailers, resets and
+//! backpressure pass as far as both have words for them. HTTP/1 sends trailers only under names that its head announces
+//! and has none for the reason of a reset, so gRPC needs HTTP/2 on both sides. Each stream is a request of its own in the
+//! accounts. What was refused here is told to a client of gRPC in its own terms, see `reply`.
+//!
+//! Not carried: `Upgrade: h2c`, CONNECT, and WebSocket over HTTP/2 (RFC 8441), which is not offered to clients.
 //!
 //! What hyper decides and this module does not: a request with Content-Length and Transfer-Encoding goes on as chunked
 //! alone, differing lengths and bad chunks get 400 and the end of the connection, 1xx responses of the upstream are
 //! dropped, `Expect: 100-continue` is answered here. Requests whose head hyper refuses never become a request, so they
-//! are not in the accounts.
+//! are not in the accounts. A client that resets streams, or sends pings or pieces of heads, faster than the h2 crate
+//! allows loses its connection, and only that.
 
 mod accounts;
 mod body;
@@ -20,11 +26,18 @@ mod flight;
 mod forward;
 mod headers;
 mod latency;
+mod multiplex;
 mod pool;
+mod protocol;
+mod reply;
+mod request;
 mod routes;
+mod stream;
 mod thread;
 mod tunnel;
+mod upload;
 mod upstream;
+mod wire;
 
 use std::io;
 use std::net::{SocketAddr, TcpListener};
@@ -39,7 +52,9 @@ use tokio_util::task::TaskTracker;
 
 pub use self::accounts::{Accounts, InFlight, Latencies, Outcome, Reading};
 pub use self::latency::Durations;
+use self::multiplex::Multiplex;
 use self::pool::Pool;
+pub use self::protocol::Protocol;
 pub use self::routes::Uncounted;
 pub use self::thread::TrafficThread;
 use self::upstream::Watchman;
@@ -52,6 +67,8 @@ use crate::lifecycle::{Lifecycle, Phase, Tasks, TasksHandle};
 pub struct Settings {
     /// The server behind it.
     pub upstream: Upstream,
+    /// By which HTTP requests go to it.
+    pub protocol: Protocol,
     /// How the server is asked whether it is ready.
     pub probe: Probe,
     /// What is carried and is no load.
@@ -92,6 +109,7 @@ struct Shared {
     clock: Clock,
     tasks: TasksHandle,
     pool: Arc<Pool>,
+    multiplex: Arc<Multiplex>,
     watchman: Watchman,
     /// The upstream's address, for requests of HTTP/1.0 without a Host.
     host: HeaderValue,
@@ -110,6 +128,7 @@ impl Settings {
     pub fn new(upstream: Upstream) -> Self {
         Self {
             upstream,
+            protocol: Protocol::default(),
             probe: Probe::default(),
             uncounted: Uncounted::default(),
             propagation: Duration::from_secs(5),
@@ -183,6 +202,8 @@ pub fn serve(
     let address = listener.local_addr().map_err(StartError::Listener)?;
     let upstream = settings.upstream;
     let pool = Pool::new(upstream, settings.pool_idle, clock.clone(), tasks.handle());
+    let multiplex = Multiplex::new(upstream, clock.clone(), tasks.handle());
+    let watchman = Watchman::new(upstream, settings.protocol);
     let shared = Arc::new(Shared {
         host: upstream.host(),
         settings,
@@ -190,7 +211,8 @@ pub fn serve(
         clock,
         tasks: tasks.handle(),
         pool: Arc::new(pool),
-        watchman: Watchman::new(),
+        multiplex: Arc::new(multiplex),
+        watchman,
         draining: AtomicBool::new(false),
         closing: CancellationToken::new(),
         open: TaskTracker::new(),
@@ -214,13 +236,12 @@ fn start_tasks(shared: &Arc<Shared>, listener: TcpListener, lifecycle: &Lifecycl
     });
     let asking = Arc::clone(shared);
     tasks.spawn(async move {
-        let settings = &asking.settings;
-        let watchman = &asking.watchman;
-        watchman
-            .run(settings.upstream, &settings.probe, &asking.clock)
-            .await;
+        let probe = &asking.settings.probe;
+        asking.watchman.run(probe, &asking.clock).await;
     });
     let pool = Arc::clone(&shared.pool);
     tasks.spawn(async move { pool.sweep().await });
+    let (multiplex, period) = (Arc::clone(&shared.multiplex), shared.settings.pool_idle);
+    tasks.spawn(async move { multiplex.sweep(period).await });
     tasks.spawn(drain::run(Arc::clone(shared), lifecycle.clone()));
 }

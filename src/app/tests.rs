@@ -14,6 +14,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::config::{Cluster, Election, Pod, Route};
 use crate::local::{self, Action};
+use crate::proxy::Protocol;
 
 struct Setting {
     clock: Clock,
@@ -105,6 +106,7 @@ fn config(policy: std::path::PathBuf) -> Config {
             listen: free,
             upstream: ([127, 0, 0, 1], 9).into(),
         }],
+        upstream_protocol: Protocol::default(),
         upstream_ready: UpstreamReady::Tcp,
         admin: free,
         member: free,

@@ -72,7 +72,7 @@ fn what_cannot_be_honoured_is_refused_with_its_value_and_remedy() {
     );
     check(
         "--upstream-protocol h3",
-        "`h3` is not available (auto or http1",
+        "`h3` is not spoken (auto, http1 or h2c)",
     );
     check("--upstream-ready http:health", "`http:health` is no probe");
     check("--upstream-ready udp", "`udp` is no probe");
@@ -83,7 +83,7 @@ fn what_cannot_be_honoured_is_refused_with_its_value_and_remedy() {
     // All at once, not one a try.
     check(
         "--upstream-protocol x --upstream-ready y",
-        "`x` is not available",
+        "`x` is not spoken",
     );
     check(
         "--upstream-protocol x --upstream-ready y",

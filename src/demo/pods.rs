@@ -19,6 +19,7 @@ use crate::config::{Cluster, Config, Election, Pod, Route, UpstreamReady};
 use crate::lifecycle::Tasks;
 use crate::local;
 use crate::local::kubelet::{Running, Runtime, Signal, Start};
+use crate::proxy::Protocol;
 
 /// Exit code of what was killed: 128 + SIGKILL.
 const KILLED: i32 = 137;
@@ -114,6 +115,7 @@ impl Pods {
                 listen: at(PORTS.http),
                 upstream: at(PORTS.server),
             }],
+            upstream_protocol: Protocol::default(),
             upstream_ready: UpstreamReady::Tcp,
             admin: at(PORTS.admin),
             member: at(PORTS.member),

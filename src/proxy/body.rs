@@ -10,6 +10,18 @@ use hyper::body::Incoming;
 use super::accounts::Outcome;
 use super::connection::Exchange;
 use super::pool::Lease;
+use super::stream::Download;
+
+/// Why a body ends before its end.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum Broken {
+    #[error("its connection or its framing broke")]
+    Hyper(#[source] hyper::Error),
+    #[error("its stream broke")]
+    Stream(#[source] h2::Error),
+    #[error("its sender took it back")]
+    Abandoned,
+}
 
 /// What the client's connection reads a response from.
 #[derive(Debug)]
@@ -23,11 +35,20 @@ pub(super) enum Body {
 /// The upstream's body. Nothing is kept: a frame is read when the client's socket has room for it.
 #[derive(Debug)]
 pub(super) struct Passed {
-    incoming: Incoming,
+    source: Source,
     exchange: Exchange,
-    /// Given back at the end of the body; dropped before it, it closes the upstream's connection and so cancels the
-    /// request there.
-    lease: Option<Lease>,
+}
+
+/// By what it comes.
+#[derive(Debug)]
+enum Source {
+    Http1 {
+        incoming: Incoming,
+        /// Given back at the end of the body; dropped before it, it closes the upstream's connection and so cancels the
+        /// request there.
+        lease: Option<Lease>,
+    },
+    Http2(Download),
 }
 
 /// A text made here. The outcome is settled already; the request ends when the text is gone.
@@ -41,21 +62,26 @@ pub(super) struct Own {
 
 impl Body {
     pub(super) fn upstream(incoming: Incoming, exchange: Exchange, lease: Lease) -> Self {
-        let mut passed = Passed {
-            incoming,
-            exchange,
-            lease: Some(lease),
-        };
+        let lease = Some(lease);
+        Self::passed(Source::Http1 { incoming, lease }, exchange)
+    }
+
+    pub(super) fn stream(download: Download, exchange: Exchange) -> Self {
+        Self::passed(Source::Http2(download), exchange)
+    }
+
+    fn passed(source: Source, exchange: Exchange) -> Self {
+        let mut passed = Passed { source, exchange };
         // hyper never polls a body that says it has ended (HEAD, 204, 304, a length of zero).
-        if passed.incoming.is_end_stream() {
+        if passed.source.is_end_stream() {
             passed.complete();
         }
         Self::Upstream(passed)
     }
 
-    pub(super) fn own(text: String, exchange: Exchange) -> Self {
+    pub(super) fn own(text: Option<String>, exchange: Exchange) -> Self {
         Self::Own(Own {
-            text: Some(Bytes::from(text)),
+            text: text.map(Bytes::from),
             _exchange: exchange,
         })
     }
@@ -63,12 +89,12 @@ impl Body {
 
 impl HttpBody for Body {
     type Data = Bytes;
-    type Error = hyper::Error;
+    type Error = Broken;
 
     fn poll_frame(
         self: Pin<&mut Self>,
         cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
+    ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self.get_mut() {
             Self::Upstream(passed) => passed.poll_frame(cx),
             Self::Own(own) => Poll::Ready(own.text.take().map(|text| Ok(Frame::data(text)))),
@@ -78,7 +104,7 @@ impl HttpBody for Body {
 
     fn is_end_stream(&self) -> bool {
         match self {
-            Self::Upstream(passed) => passed.incoming.is_end_stream(),
+            Self::Upstream(passed) => passed.source.is_end_stream(),
             Self::Own(own) => own.text.is_none(),
             Self::Empty => true,
         }
@@ -86,7 +112,7 @@ impl HttpBody for Body {
 
     fn size_hint(&self) -> SizeHint {
         match self {
-            Self::Upstream(passed) => passed.incoming.size_hint(),
+            Self::Upstream(passed) => passed.source.size_hint(),
             Self::Own(own) => SizeHint::with_exact(own.text.as_ref().map_or(0, Bytes::len) as u64),
             Self::Empty => SizeHint::with_exact(0),
         }
@@ -96,25 +122,24 @@ impl HttpBody for Body {
 // === impl Passed ===
 
 impl Passed {
-    fn poll_frame(
-        &mut self,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, hyper::Error>>> {
-        match ready!(Pin::new(&mut self.incoming).poll_frame(cx)) {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match ready!(self.source.poll_frame(cx)) {
             Some(Ok(frame)) => {
                 if let Some(data) = frame.data_ref() {
                     self.exchange.in_flight.sent(data.len());
                 }
                 // Nobody polls for the `None` after the last byte of a known length.
-                if self.incoming.is_end_stream() {
+                if self.source.is_end_stream() {
                     self.complete();
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Some(Err(error)) => {
-                self.lease = None;
-                self.exchange.upstream_failed();
-                // The error makes hyper break the client's connection off, so that a cut body is seen to be cut.
+                if !error.is_ours() {
+                    self.exchange.upstream_failed();
+                }
+                // The error makes hyper break the client's connection or stream off, so that a cut body is seen to be
+                // cut.
                 Poll::Ready(Some(Err(error)))
             }
             None => {
@@ -126,8 +151,55 @@ impl Passed {
 
     fn complete(&mut self) {
         self.exchange.in_flight.will_end(Outcome::Completed);
-        if let Some(lease) = self.lease.take() {
-            lease.check_in();
+        match &mut self.source {
+            Source::Http1 { lease, .. } => {
+                if let Some(lease) = lease.take() {
+                    lease.check_in();
+                }
+            }
+            Source::Http2(download) => download.complete(),
         }
+    }
+}
+
+// === impl Source ===
+
+impl Source {
+    fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
+        match self {
+            Self::Http1 { incoming, lease } => {
+                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+                if let Some(Err(_)) = frame {
+                    *lease = None;
+                }
+                Poll::Ready(frame.map(|frame| frame.map_err(Broken::Hyper)))
+            }
+            Self::Http2(download) => download.poll_frame(cx),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Http1 { incoming, .. } => incoming.is_end_stream(),
+            Self::Http2(download) => download.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Http1 { incoming, .. } => incoming.size_hint(),
+            // Its length, where it has one, stands in the head.
+            Self::Http2(download) if download.is_end_stream() => SizeHint::with_exact(0),
+            Self::Http2(_) => SizeHint::default(),
+        }
+    }
+}
+
+// === impl Broken ===
+
+impl Broken {
+    /// Whether the stream was reset here, since the client's half of it had broken.
+    fn is_ours(&self) -> bool {
+        matches!(self, Self::Stream(error) if error.is_reset() && !error.is_remote() && !error.is_library())
     }
 }

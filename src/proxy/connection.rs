@@ -4,29 +4,31 @@
 //! an HTTP/1.1 client may not repeat it. So in a drain every response says `Connection: close`, and what is still idle
 //! after that is closed only when a turn of the reactor has shown that the kernel holds nothing unread; a connection
 //! that has not carried a request yet is given a moment for its first.
+//!
+//! HTTP/2 has a word for it: GOAWAY, which hyper says in two steps, so that a stream which was opened before the client
+//! heard of it is served. It is said when the endpoints have propagated, and not before: a client would only come back
+//! to where its Service still sends it.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::{Pin, pin};
+use std::pin::pin;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http::{Request, StatusCode};
 use hyper::body::Incoming;
-use hyper::server::conn::http1;
+use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
 use hyper_util::rt::TokioIo;
-use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Shared;
 use super::accounts::{InFlight, Outcome};
 use super::forward::forward;
 use super::headers::Peer;
+use super::wire::{Carrier, Wire, WireState};
 
 /// How long to wait after an accept that failed for want of descriptors or memory: without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -38,12 +40,25 @@ const PATROL_PERIOD: Duration = Duration::from_secs(15);
 const IDLE_PATROLS: u32 = 42;
 /// How long a connection that has not carried a request yet keeps for it, when the proxy stops accepting.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// What one request's body may hold here while its reader is slow; a connection of HTTP/1 holds as much. A fixed
+/// window, and the connection's is the sum of its streams': with one that adapts, both are the same, and the stream of
+/// one stalled reader stops all others of its connection. At half a millisecond inside a cluster it passes 256 MB/s.
+pub(super) const STREAM_WINDOW: u32 = 128 * 1_024;
+/// Streams of one client's connection. What exceeds it waits unseen at the client and is no load here, so half of it
+/// could hide a queue from the forecast; a client behind an ingress shares its connection with hundreds.
+const MAX_STREAMS: u32 = 1_000;
+/// Size of all fields of a head, as HTTP/2 counts them. Servers of HTTP/1 take 8 to 64 KiB.
+const MAX_HEADER_LIST: u32 = 64 * 1_024;
+/// How long a client that was sent GOAWAY and has no stream may be silent. An acknowledgement takes a round trip; a
+/// client that died without a word would hold the drain up to its end.
+const FAREWELL: Duration = Duration::from_secs(5);
 
 /// One client's connection, as its requests see it.
 #[derive(Debug)]
 pub(super) struct Client {
     pub(super) shared: Arc<Shared>,
     pub(super) peer: Peer,
+    pub(super) carrier: Carrier,
     wire: Arc<WireState>,
 }
 
@@ -55,34 +70,12 @@ pub(super) struct Exchange {
     client: Arc<Client>,
 }
 
-/// What has been seen on one connection.
-#[derive(Debug, Default)]
-struct WireState {
-    /// A request is being served.
-    serving: AtomicBool,
-    /// Bytes came since the last request was served: a request head is under way.
-    head_begun: AtomicBool,
-    /// At least one request came.
-    used: AtomicBool,
-    /// A request came since the last patrol.
-    seen: AtomicBool,
-}
-
-/// The client's socket. Notes when bytes come, and changes none.
-struct Wire {
-    stream: TcpStream,
-    state: Arc<WireState>,
-}
-
 // === impl Client ===
 
 impl Client {
     /// A request's head is read.
     pub(super) fn begin(self: &Arc<Self>, in_flight: InFlight) -> Exchange {
-        self.wire.used.store(true, Relaxed);
-        self.wire.seen.store(true, Relaxed);
-        self.wire.serving.store(true, Relaxed);
-        self.wire.head_begun.store(false, Relaxed);
+        self.wire.begin();
         Exchange {
             in_flight,
             client: Arc::clone(self),
@@ -99,6 +92,11 @@ impl Exchange {
         self.in_flight.answered(status);
     }
 
+    /// What carries the client's side of it.
+    pub(super) fn carrier(&self) -> Carrier {
+        self.client.carrier
+    }
+
     /// The upstream broke off in the middle.
     pub(super) fn upstream_failed(&mut self) {
         self.in_flight.will_end(Outcome::UpstreamFailed);
@@ -108,68 +106,7 @@ impl Exchange {
 
 impl Drop for Exchange {
     fn drop(&mut self) {
-        self.client.wire.serving.store(false, Relaxed);
-    }
-}
-
-// === impl WireState ===
-
-impl WireState {
-    fn note_read(&self) {
-        if !self.serving.load(Relaxed) {
-            self.head_begun.store(true, Relaxed);
-        }
-    }
-
-    fn is_reading_head(&self) -> bool {
-        self.head_begun.load(Relaxed)
-    }
-}
-
-// === impl Wire ===
-
-impl AsyncRead for Wire {
-    fn poll_read(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &mut ReadBuf<'_>,
-    ) -> Poll<io::Result<()>> {
-        let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.state.note_read();
-        }
-        Poll::Ready(Ok(()))
-    }
-}
-
-impl AsyncWrite for Wire {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        buf: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write(cx, buf)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-        bufs: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.stream).poll_write_vectored(cx, bufs)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.stream.is_write_vectored()
-    }
-
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
-    }
-
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_shutdown(cx)
+        self.client.wire.end();
     }
 }
 
@@ -217,15 +154,52 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> hype
         return Ok(());
     }
     let state = Arc::new(WireState::default());
-    let wire = Wire {
-        stream,
-        state: Arc::clone(&state),
+    let mut wire = Wire::new(stream, Arc::clone(&state));
+    let Some(carrier) = first_bytes(&shared, &state, &mut wire).await else {
+        return Ok(());
     };
     let client = Arc::new(Client {
         shared: Arc::clone(&shared),
         peer: Peer::new(peer.ip()),
+        carrier,
         wire: Arc::clone(&state),
     });
+    match carrier {
+        Carrier::Http1 => serve_http1(&shared, &state, wire, client).await,
+        Carrier::Http2 => serve_http2(&shared, &state, wire, client).await,
+    }
+}
+
+/// Which HTTP the client speaks; `None`: it said nothing for as long as a connection may, or has gone.
+async fn first_bytes(shared: &Shared, state: &WireState, wire: &mut Wire) -> Option<Carrier> {
+    let mut sniff = pin!(wire.sniff());
+    tokio::select! {
+        biased;
+        sniffed = sniff.as_mut() => return sniffed.ok(),
+        () = shared.closing.cancelled() => {}
+        () = patrol(shared, state) => return None,
+    }
+    tokio::select! {
+        biased;
+        sniffed = sniff.as_mut() => return sniffed.ok(),
+        () = last_look(shared, state) => {}
+    }
+    // As with a head that is under way: half a preface, or a method that begins like one.
+    if !state.is_reading_head() {
+        return None;
+    }
+    tokio::select! {
+        sniffed = sniff => sniffed.ok(),
+        () = patrol(shared, state) => None,
+    }
+}
+
+async fn serve_http1(
+    shared: &Shared,
+    state: &WireState,
+    wire: Wire,
+    client: Arc<Client>,
+) -> hyper::Result<()> {
     let service = service_fn(move |request: Request<Incoming>| {
         let answer = forward(Arc::clone(&client), request);
         async move { answer.await as Result<_, Infallible> }
@@ -241,21 +215,15 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> hype
         biased;
         ended = connection.as_mut() => return ended,
         () = shared.closing.cancelled() => {}
-        () = patrol(&shared, &state) => {
-            tracing::debug!(%peer, "a client was too slow, or idle for too long");
+        () = patrol(shared, state) => {
+            tracing::debug!("a client was too slow, or idle for too long");
             return Ok(());
         }
     }
-    let last_look = async {
-        if !state.used.load(Relaxed) {
-            shared.clock.sleep(FIRST_REQUEST_GRACE).await;
-        }
-        tokio::task::yield_now().await;
-    };
     tokio::select! {
         biased;
         ended = connection.as_mut() => return ended,
-        () = last_look => {}
+        () = last_look(shared, state) => {}
     }
     // A head that is under way gets its response, which says `Connection: close`; graceful shutdown would cut it off.
     if !state.is_reading_head() {
@@ -263,8 +231,53 @@ async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> hype
     }
     tokio::select! {
         ended = connection => ended,
-        () = patrol(&shared, &state) => Ok(()),
+        () = patrol(shared, state) => Ok(()),
     }
+}
+
+async fn serve_http2(
+    shared: &Shared,
+    state: &WireState,
+    wire: Wire,
+    client: Arc<Client>,
+) -> hyper::Result<()> {
+    let service = service_fn(move |request: Request<Incoming>| {
+        let client = Arc::clone(&client);
+        async move {
+            // The connection reads all that has come before its streams have their first turn, so a request that was
+            // reset at once ends here: by a rapid reset, one client would make the upstream close a connection that it
+            // shares with others.
+            tokio::task::yield_now().await;
+            forward(client, request).await as Result<_, Infallible>
+        }
+    });
+    let mut builder = http2::Builder::new(shared.tasks.clone());
+    builder
+        .initial_stream_window_size(STREAM_WINDOW)
+        .initial_connection_window_size(STREAM_WINDOW * MAX_STREAMS)
+        .max_concurrent_streams(MAX_STREAMS)
+        .max_header_list_size(MAX_HEADER_LIST);
+    let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
+    tokio::select! {
+        biased;
+        ended = connection.as_mut() => return ended,
+        () = shared.closing.cancelled() => {}
+        () = idle(shared, state) => tracing::debug!("a client of HTTP/2 was idle for too long"),
+    }
+    // GOAWAY in two steps: the client first hears of it, and requests that were on their way by then are served.
+    connection.as_mut().graceful_shutdown();
+    tokio::select! {
+        ended = connection => ended,
+        () = quiet(shared, state) => Ok(()),
+    }
+}
+
+/// Returns when what is idle may be closed: the kernel holds nothing unread, and a new client has had its moment.
+async fn last_look(shared: &Shared, state: &WireState) {
+    if !state.is_used() {
+        shared.clock.sleep(FIRST_REQUEST_GRACE).await;
+    }
+    tokio::task::yield_now().await;
 }
 
 /// Returns when the connection is not worth keeping: a head that does not come, or no request for long.
@@ -272,15 +285,35 @@ async fn patrol(shared: &Shared, state: &WireState) {
     let (mut slow, mut idle) = (0, 0);
     while slow < 2 && idle < IDLE_PATROLS {
         shared.clock.sleep(PATROL_PERIOD).await;
-        let seen = state.seen.swap(false, Relaxed);
+        let seen = state.take_seen();
         let reading = state.is_reading_head();
         // A busy connection may be met between two heads by chance: it has been seen, so it is not slow.
         slow = if reading && !seen { slow + 1 } else { 0 };
-        let serving = state.serving.load(Relaxed);
-        idle = if seen || reading || serving {
+        idle = if seen || reading || state.is_serving() {
             0
         } else {
             idle + 1
         };
+    }
+}
+
+/// Returns when there was no stream for long. Bytes say nothing here: an idle client of gRPC sends pings.
+async fn idle(shared: &Shared, state: &WireState) {
+    let mut idle = 0;
+    while idle < IDLE_PATROLS {
+        shared.clock.sleep(PATROL_PERIOD).await;
+        let busy = state.take_seen() || state.is_serving();
+        idle = if busy { 0 } else { idle + 1 };
+    }
+}
+
+/// Returns when a client has not even taken its leave: no stream, and not a byte for [`FAREWELL`].
+async fn quiet(shared: &Shared, state: &WireState) {
+    state.take_moved();
+    loop {
+        shared.clock.sleep(FAREWELL).await;
+        if !state.take_moved() && !state.is_serving() {
+            return;
+        }
     }
 }

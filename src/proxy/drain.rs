@@ -4,10 +4,10 @@
 //! [`Lifecycle`] to [`Phase::Draining`] and waits for [`Phase::Drained`]. One task does
 //! the work, whoever asked and however often, and goes on when the one who asked has left.
 //!
-//! 1. At once: unready, and every response says `Connection: close`. The listener stays open, since kube-proxies and
+//! 1. At once: unready, and every response of HTTP/1 says `Connection: close`. The listener stays open, since kube-proxies and
 //!    ingresses learn only in a while that the endpoint is gone, and until then send requests here.
 //! 2. After [`Settings::propagation`](super::Settings::propagation): nothing more is accepted, idle connections are
-//!    closed.
+//!    closed, those of HTTP/2 are sent GOAWAY.
 //! 3. When every connection and tunnel has ended, or at the latest [`Settings::grace`](super::Settings::grace) after
 //!    it was asked for: drained.
 

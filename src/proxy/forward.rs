@@ -3,34 +3,52 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::{HeaderValue, Request, Response, StatusCode, header, response};
+use http::{Request, Response, StatusCode, request, response};
+use http_body::Body as _;
 use hyper::body::Incoming;
+use hyper::upgrade::OnUpgrade;
 
 use super::accounts::{InFlight, Outcome};
-use super::body::Body;
+use super::body::{Body, Broken};
 use super::connection::{Client, Exchange};
-use super::headers::{Upgrading, prepare_request, prepare_response};
+use super::headers::{Refusal, Upgrading, is_grpc, prepare_request, prepare_response};
 use super::pool::{ConnectError, Lease};
-use super::upstream::Health;
+use super::reply::Reply;
+use super::request::RequestBody;
+use super::stream::{self, Download};
+use super::wire::Carrier;
 use super::{Shared, tunnel};
-use crate::causes::chain;
-
-/// What a client of a server that is still loading should wait, in seconds. Loading takes minutes, but other pods of
-/// the fleet may answer in a moment.
-const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
 
 /// Why there is no response of the upstream.
 #[derive(Debug, thiserror::Error)]
-enum Failed {
+pub(super) enum Failed {
     /// No connection: nothing was sent.
     #[error("no connection to the upstream")]
     Connect(#[source] ConnectError),
     /// The connection broke before a response.
     #[error("the upstream broke off before its response")]
     Upstream(#[source] hyper::Error),
+    /// The stream or its connection broke before a response.
+    #[error("the upstream broke the request off before its response")]
+    Stream(#[source] h2::Error),
     /// The request's own body broke.
     #[error("the request's body broke off")]
-    Request(#[source] hyper::Error),
+    Request(#[source] Broken),
+    /// The upstream's protocol has no such request.
+    #[error(transparent)]
+    Refused(Refusal),
+    /// The upstream was heard to speak HTTP/2, and does not. Nothing of the request was sent.
+    #[error("no stream to the upstream")]
+    Misheard {
+        source: ConnectError,
+        unsent: RequestBody,
+    },
+}
+
+/// The upstream's response, by what it came.
+enum Answered {
+    Http1(Response<Incoming>, Lease),
+    Http2(Response<Download>),
 }
 
 /// Answers one request of `client`. Dropping this future cancels the upstream's part of it.
@@ -46,44 +64,74 @@ pub(super) async fn forward(
     };
     let mut exchange = client.begin(in_flight);
     let (mut parts, body) = request.into_parts();
-    let upgrading = match prepare_request(&mut parts, &client.peer, &shared.host) {
+    let grpc = is_grpc(&parts);
+    let body = RequestBody::of(client.carrier, body);
+    let bodiless = body.is_end_stream();
+    let upgrading = match prepare_request(&mut parts, bodiless, &client.peer, &shared.host) {
         Ok(upgrading) => upgrading,
-        Err(refusal) => {
-            let reply = Reply::new(refusal.status(), refusal.to_string(), Outcome::Refused);
-            return Ok(reply.into_response(shared, exchange));
+        Err(refusal) => return Ok(Reply::refusal(refusal).into_response(shared, exchange, grpc)),
+    };
+    let from_client = parts
+        .extensions
+        .remove::<OnUpgrade>()
+        .filter(|_ours| upgrading == Upgrading::Asked);
+    match answer(shared, client.carrier, parts, body).await {
+        Ok(Answered::Http2(response)) => {
+            exchange.answered(response.status());
+            let (parts, download) = response.into_parts();
+            let body = Body::stream(download, exchange);
+            Ok(finished(shared, client.carrier, parts, body))
         }
-    };
-    let mut request = Request::from_parts(parts, body);
-    let from_client = (upgrading == Upgrading::Asked).then(|| hyper::upgrade::on(&mut request));
-    let (mut response, lease) = match send(shared, request).await {
-        Ok(answered) => answered,
-        Err(failed) => return Ok(Reply::of(shared, &failed).into_response(shared, exchange)),
-    };
-    if response.status() == StatusCode::SWITCHING_PROTOCOLS {
-        let Some(from_client) = from_client else {
-            let text = "the upstream switched protocols unasked".to_owned();
-            let reply = Reply::new(StatusCode::BAD_GATEWAY, text, Outcome::UpstreamFailed);
-            return Ok(reply.into_response(shared, exchange));
-        };
-        exchange.answered(StatusCode::SWITCHING_PROTOCOLS);
-        let from_upstream = hyper::upgrade::on(&mut response);
-        tunnel::start(shared, from_client, from_upstream, exchange);
-        let (parts, _body) = response.into_parts();
-        return Ok(finished(shared, parts, Body::Empty));
+        Ok(Answered::Http1(response, _lease))
+            if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
+        {
+            Ok(switch(shared, response, from_client, exchange))
+        }
+        Ok(Answered::Http1(response, lease)) => {
+            exchange.answered(response.status());
+            let (parts, incoming) = response.into_parts();
+            let body = Body::upstream(incoming, exchange, lease);
+            Ok(finished(shared, client.carrier, parts, body))
+        }
+        Err(failed) => Ok(Reply::of(shared, &failed).into_response(shared, exchange, grpc)),
     }
-    exchange.answered(response.status());
-    let (parts, incoming) = response.into_parts();
-    Ok(finished(
-        shared,
-        parts,
-        Body::upstream(incoming, exchange, lease),
-    ))
+}
+
+/// Sends a prepared request of a `client` by what the server speaks.
+async fn answer(
+    shared: &Shared,
+    client: Carrier,
+    head: request::Parts,
+    body: RequestBody,
+) -> Result<Answered, Failed> {
+    let carrier = match client {
+        // Nothing of the many is held up for the few: until the server is known, it is one of HTTP/1.
+        Carrier::Http1 => shared.watchman.carrier(client),
+        Carrier::Http2 => shared.watchman.carrier_asked(client, &shared.clock).await,
+    };
+    let body = match carrier {
+        Carrier::Http1 => body,
+        Carrier::Http2 => match stream::exchange(shared, &head, body).await {
+            Ok(response) => return Ok(Answered::Http2(response)),
+            Err(Failed::Misheard { source, unsent }) => {
+                shared.watchman.misheard();
+                let asked = shared.watchman.carrier_asked(client, &shared.clock);
+                if asked.await == Carrier::Http2 {
+                    return Err(Failed::Connect(source));
+                }
+                unsent
+            }
+            Err(failed) => return Err(failed),
+        },
+    };
+    let (response, lease) = send(shared, Request::from_parts(head, body)).await?;
+    Ok(Answered::Http1(response, lease))
 }
 
 /// Sends `request`, a second time if the first connection turns out never to have taken it.
 async fn send(
     shared: &Shared,
-    request: Request<Incoming>,
+    request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let mut lease = shared.pool.check_out().await.map_err(Failed::Connect)?;
     let mut error = match lease.sender.try_send_request(request).await {
@@ -105,8 +153,35 @@ async fn send(
     }
 }
 
-fn finished(shared: &Shared, mut parts: response::Parts, body: Body) -> Response<Body> {
-    prepare_response(&mut parts, shared.is_draining());
+/// Joins client and upstream, which has left HTTP.
+fn switch(
+    shared: &Shared,
+    mut response: Response<Incoming>,
+    from_client: Option<OnUpgrade>,
+    mut exchange: Exchange,
+) -> Response<Body> {
+    let carrier = exchange.carrier();
+    let Some(from_client) = from_client else {
+        let text = "the upstream switched protocols unasked".to_owned();
+        let reply = Reply::new(StatusCode::BAD_GATEWAY, text, Outcome::UpstreamFailed);
+        return reply.into_response(shared, exchange, false);
+    };
+    exchange.answered(StatusCode::SWITCHING_PROTOCOLS);
+    let from_upstream = hyper::upgrade::on(&mut response);
+    tunnel::start(shared, from_client, from_upstream, exchange);
+    let (parts, _body) = response.into_parts();
+    finished(shared, carrier, parts, Body::Empty)
+}
+
+/// The response for a client that is served by `carrier`: a stream ends by itself, a connection of HTTP/1 is told to.
+pub(super) fn finished(
+    shared: &Shared,
+    carrier: Carrier,
+    mut parts: response::Parts,
+    body: Body,
+) -> Response<Body> {
+    let last = carrier == Carrier::Http1 && shared.is_draining();
+    prepare_response(&mut parts, last);
     Response::from_parts(parts, body)
 }
 
@@ -115,72 +190,9 @@ fn finished(shared: &Shared, mut parts: response::Parts, body: Body) -> Response
 impl Failed {
     fn sending(error: hyper::Error) -> Self {
         if error.is_user() {
-            Self::Request(error)
+            Self::Request(Broken::Hyper(error))
         } else {
             Self::Upstream(error)
         }
-    }
-}
-
-/// An answer made here.
-struct Reply {
-    status: StatusCode,
-    text: String,
-    outcome: Outcome,
-}
-
-// === impl Reply ===
-
-impl Reply {
-    fn new(status: StatusCode, text: String, outcome: Outcome) -> Self {
-        Self {
-            status,
-            text,
-            outcome,
-        }
-    }
-
-    /// The answer to a failure, which also tells the watchman.
-    fn of(shared: &Shared, failed: &Failed) -> Self {
-        let text = chain(failed);
-        match failed {
-            Failed::Connect(ConnectError::Refused(_)) => {
-                // Before `refused` moves it: who finds the server gone first answers like all who come after.
-                let health = shared.watchman.health();
-                shared.watchman.refused();
-                if health == Health::Starting {
-                    let text = format!("the server is still starting: {text}");
-                    Self::new(StatusCode::SERVICE_UNAVAILABLE, text, Outcome::Refused)
-                } else {
-                    Self::new(StatusCode::BAD_GATEWAY, text, Outcome::UpstreamFailed)
-                }
-            }
-            Failed::Connect(ConnectError::Timeout(_)) => {
-                shared.watchman.suspect();
-                Self::new(StatusCode::GATEWAY_TIMEOUT, text, Outcome::UpstreamFailed)
-            }
-            Failed::Connect(ConnectError::Handshake(_)) | Failed::Upstream(_) => {
-                shared.watchman.suspect();
-                Self::new(StatusCode::BAD_GATEWAY, text, Outcome::UpstreamFailed)
-            }
-            Failed::Request(_) => Self::new(StatusCode::BAD_REQUEST, text, Outcome::ClientGone),
-        }
-    }
-
-    fn into_response(self, shared: &Shared, mut exchange: Exchange) -> Response<Body> {
-        tracing::debug!(status = %self.status, reason = self.text, "answered without the upstream");
-        exchange.in_flight.will_end(self.outcome);
-        exchange.in_flight.answered(self.status);
-        let text = format!("sidescale: {}\n", self.text);
-        let mut response = Response::new(Body::own(text, exchange));
-        *response.status_mut() = self.status;
-        let plain = HeaderValue::from_static("text/plain; charset=utf-8");
-        let headers = response.headers_mut();
-        headers.insert(header::CONTENT_TYPE, plain);
-        if self.status == StatusCode::SERVICE_UNAVAILABLE {
-            headers.insert(header::RETRY_AFTER, RETRY_AFTER);
-        }
-        let (parts, body) = response.into_parts();
-        finished(shared, parts, body)
     }
 }

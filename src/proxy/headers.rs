@@ -3,15 +3,17 @@
 //! What belongs to one connection (hop-by-hop fields and those that `Connection` names) stays on it; the message
 //! framing is written anew from how hyper has read the body, so that upstream and proxy cannot read two different
 //! requests out of one stream of bytes. All else, `traceparent` among it, passes untouched.
+//!
+//! A prepared request is one of HTTP/1.1, whatever the client speaks; [`for_http2`] makes of it what goes into a stream.
 
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
-use http::uri::PathAndQuery;
-use http::{HeaderMap, Method, StatusCode, Uri, Version, request, response};
+use http::uri::{Authority, PathAndQuery, Scheme};
+use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request, response};
 
 /// Fields that belong to one connection. `Connection`, `TE`, `Transfer-Encoding` and `Upgrade` have rules of their
 /// own below; `Trailer` stays, because hyper passes on only the trailers that it announces.
@@ -26,7 +28,8 @@ const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
 const CHUNKED: HeaderValue = HeaderValue::from_static("chunked");
-const OWN_VIA: HeaderValue = HeaderValue::from_static("1.1 sidescale");
+const VIA_HTTP1: HeaderValue = HeaderValue::from_static("1.1 sidescale");
+const VIA_HTTP2: HeaderValue = HeaderValue::from_static("2.0 sidescale");
 
 /// The client at the other end of a connection, as the upstream is told of it.
 #[derive(Clone, Debug)]
@@ -77,11 +80,12 @@ impl Refusal {
     }
 }
 
-/// Makes of a client's request the one for the upstream.
+/// Makes of a client's request the one for the upstream. `bodiless`: its head was the end of it.
 ///
 /// `own_host` is for clients of HTTP/1.0 that send no Host: HTTP/1.1 towards the upstream requires one.
 pub(super) fn prepare_request(
     parts: &mut request::Parts,
+    bodiless: bool,
     peer: &Peer,
     own_host: &HeaderValue,
 ) -> Result<Upgrading, Refusal> {
@@ -92,7 +96,13 @@ pub(super) fn prepare_request(
     let headers = &mut parts.headers;
     let upgrading = upgrade_asked(headers, parts.version);
     let wants_trailers = headers.get(TE).is_some_and(|te| has_token(te, "trailers"));
-    let chunked = set_framing(headers)?;
+    let via_http2 = parts.version == Version::HTTP_2;
+    let chunked = if via_http2 {
+        join_cookies(headers);
+        !bodiless && !headers.contains_key(CONTENT_LENGTH)
+    } else {
+        set_framing(headers)?
+    };
     let upgrade = (upgrading == Upgrading::Asked).then(|| headers.get(UPGRADE).cloned());
     strip_hop_by_hop(headers);
     // hyper answers `100-continue` itself, when the body is first asked for.
@@ -109,8 +119,39 @@ pub(super) fn prepare_request(
         headers.insert(CONNECTION, HeaderValue::from_static("te"));
     }
     set_forwarded(headers, peer);
+    headers.append(VIA, if via_http2 { VIA_HTTP2 } else { VIA_HTTP1 });
     parts.version = Version::HTTP_11;
     Ok(upgrading)
+}
+
+/// The head of a stream, from a prepared request.
+///
+/// An upgrade is not carried over: HTTP/2 has none, and who is asked for one may answer without it.
+pub(super) fn for_http2(prepared: &request::Parts) -> Result<Request<()>, Refusal> {
+    let mut headers = prepared.headers.clone();
+    let host = headers.remove(HOST).ok_or(Refusal::Host)?;
+    for name in [CONNECTION, TRANSFER_ENCODING, UPGRADE] {
+        headers.remove(name);
+    }
+    let mut uri = http::uri::Parts::default();
+    uri.scheme = Some(Scheme::HTTP);
+    uri.authority = Some(Authority::try_from(host.as_bytes()).map_err(|_invalid| Refusal::Host)?);
+    uri.path_and_query = prepared.uri.path_and_query().cloned();
+    let mut request = Request::new(());
+    *request.method_mut() = prepared.method.clone();
+    *request.uri_mut() = Uri::from_parts(uri).map_err(|_invalid| Refusal::Target)?;
+    *request.version_mut() = Version::HTTP_2;
+    *request.headers_mut() = headers;
+    Ok(request)
+}
+
+/// Whether a client of gRPC sent this: it takes no answer but gRPC's own.
+pub(super) fn is_grpc(parts: &request::Parts) -> bool {
+    parts.version == Version::HTTP_2
+        && parts
+            .headers
+            .get(http::header::CONTENT_TYPE)
+            .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 /// Makes of the upstream's response the one for the client. `last` closes the client's connection after it.
@@ -149,7 +190,7 @@ fn set_target(parts: &mut request::Parts, own_host: &HeaderValue) -> Result<(), 
         return Err(Refusal::Target);
     }
     if !parts.headers.contains_key(HOST) {
-        if parts.version != Version::HTTP_10 {
+        if parts.version == Version::HTTP_11 {
             return Err(Refusal::Host);
         }
         parts.headers.insert(HOST, own_host.clone());
@@ -168,6 +209,21 @@ fn set_framing(headers: &mut HeaderMap) -> Result<bool, Refusal> {
     }
     headers.remove(CONTENT_LENGTH);
     Ok(true)
+}
+
+/// HTTP/2 may send a cookie in crumbs; HTTP/1 has one line for all (RFC 9113, 8.2.3).
+fn join_cookies(headers: &mut HeaderMap) {
+    if headers.get_all(COOKIE).iter().nth(1).is_none() {
+        return;
+    }
+    let crumbs: Vec<&[u8]> = headers
+        .get_all(COOKIE)
+        .iter()
+        .map(HeaderValue::as_bytes)
+        .collect();
+    if let Ok(whole) = HeaderValue::try_from(crumbs.join(&b"; "[..])) {
+        headers.insert(COOKIE, whole);
+    }
 }
 
 fn upgrade_asked(headers: &HeaderMap, version: Version) -> Upgrading {
@@ -233,7 +289,6 @@ fn set_forwarded(headers: &mut HeaderMap, peer: &Peer) {
             headers.insert(X_FORWARDED_HOST, host);
         }
     }
-    headers.append(VIA, OWN_VIA);
 }
 
 fn has_token(value: &HeaderValue, wanted: &str) -> bool {

@@ -6,18 +6,18 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::body::Incoming;
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 
+use super::request::RequestBody;
 use super::upstream::Upstream;
 use crate::clock::{Clock, Elapsed, Instant};
 use crate::lifecycle::TasksHandle;
 
 /// How long opening a connection may take. In a pod it takes microseconds, or seconds when the server's accept queue
 /// is full and the kernel sends the SYN again after 1 s and 3 s; then waiting is right.
-const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+pub(super) const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// The connections of one proxy to its upstream.
 #[derive(Debug)]
@@ -31,14 +31,14 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<Incoming>,
+    sender: SendRequest<RequestBody>,
     since: Instant,
 }
 
 /// A connection in use. Dropping it closes the connection; [`Lease::check_in`] keeps it.
 #[derive(Debug)]
 pub(super) struct Lease {
-    pub(super) sender: SendRequest<Incoming>,
+    pub(super) sender: SendRequest<RequestBody>,
     /// Whether it has carried a request before: then the upstream may have closed it meanwhile.
     pub(super) reused: bool,
     pool: Arc<Pool>,
@@ -54,6 +54,10 @@ pub(super) enum ConnectError {
     Timeout(#[source] Elapsed),
     #[error("the connection to the upstream could not be started")]
     Handshake(#[source] hyper::Error),
+    #[error("the upstream does not take HTTP/2 (is it one of HTTP/1? set --upstream-protocol)")]
+    Greeting(#[source] h2::Error),
+    #[error("the upstream closed a connection of HTTP/2 at once (set --upstream-protocol)")]
+    Silent,
 }
 
 // === impl Pool ===
@@ -132,7 +136,7 @@ impl Pool {
         }
     }
 
-    fn pop(&self) -> Option<SendRequest<Incoming>> {
+    fn pop(&self) -> Option<SendRequest<RequestBody>> {
         let now = self.clock.instant();
         let mut idle = self.lock();
         // From the top. A connection that has just finished a response may not be ready for the next request yet; it

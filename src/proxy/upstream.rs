@@ -1,7 +1,8 @@
 //! The inference server behind the proxy: its address, and whether it answers.
 //!
 //! A model server is up long after its container is: weights load for minutes. It is asked once a second, and at once
-//! when a request found it gone, so that the pod turns unready before the next request is sent there.
+//! when a request found it gone, so that the pod turns unready before the next request is sent there. A GET of a path is
+//! asked in the HTTP that the server speaks; gRPC's own health service would be one more [`Probe`] beside it.
 
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
@@ -11,12 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{self, Either};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, header};
+use http::{HeaderValue, Request, StatusCode, header};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
 use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 
+use super::protocol::{Protocol, Speech};
+use super::wire::Carrier;
 use crate::clock::Clock;
 
 /// How often the server is asked. Half of it doubles the noise in the server's access log; a new pod would take
@@ -30,6 +33,8 @@ const PROBE_PAUSE: Duration = Duration::from_millis(50);
 /// A server that is busy with a batch may be late with its health: so many late answers in a row make it down. A
 /// refused connection does at once.
 const LATE_ANSWERS: u32 = 3;
+/// What a probe calls itself in the server's access log.
+const PROBE_AGENT: &str = "sidescale-probe";
 
 /// Where the inference server listens.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -69,11 +74,17 @@ pub enum SettingError {
     /// Not a probe.
     #[error("readiness probe `{0}` is not known (write tcp or http:/path)")]
     Probe(String),
+    /// Not a protocol.
+    #[error("upstream protocol `{0}` is not known (write auto, http1 or h2c)")]
+    Protocol(String),
 }
 
 /// Asks the server, and knows the last answer.
 #[derive(Debug)]
 pub(super) struct Watchman {
+    upstream: Upstream,
+    speech: Speech,
+    asking: tokio::sync::Mutex<()>,
     health: watch::Sender<Health>,
     suspicion: Notify,
 }
@@ -147,11 +158,33 @@ impl FromStr for Probe {
 // === impl Watchman ===
 
 impl Watchman {
-    pub(super) fn new() -> Self {
+    pub(super) fn new(upstream: Upstream, protocol: Protocol) -> Self {
         Self {
+            upstream,
+            speech: Speech::new(protocol),
+            asking: tokio::sync::Mutex::default(),
             health: watch::Sender::new(Health::Starting),
             suspicion: Notify::new(),
         }
+    }
+
+    /// By what a request of a `client` goes on.
+    pub(super) fn carrier(&self, client: Carrier) -> Carrier {
+        self.speech.carrier(client)
+    }
+
+    /// The same, for one who can wait until the server has been asked where that is not known.
+    pub(super) async fn carrier_asked(&self, client: Carrier, clock: &Clock) -> Carrier {
+        if self.speech.is_open() {
+            self.listen(clock).await;
+        }
+        self.carrier(client)
+    }
+
+    /// A connection or a response was not of the HTTP that the server was heard to speak.
+    pub(super) fn misheard(&self) {
+        self.speech.doubt();
+        self.suspicion.notify_one();
     }
 
     pub(super) fn health(&self) -> Health {
@@ -174,10 +207,10 @@ impl Watchman {
     }
 
     /// Asks for ever.
-    pub(super) async fn run(&self, upstream: Upstream, probe: &Probe, clock: &Clock) {
+    pub(super) async fn run(&self, probe: &Probe, clock: &Clock) {
         let mut late = 0;
         loop {
-            match ask(upstream, probe, clock).await {
+            match self.ask(probe, clock).await {
                 Answer::Good => {
                     late = 0;
                     self.set(Health::Ready);
@@ -190,6 +223,40 @@ impl Watchman {
                 () = clock.sleep(PROBE_PERIOD.saturating_sub(PROBE_PAUSE)) => {}
                 () = self.suspicion.notified() => {}
             }
+        }
+    }
+
+    async fn ask(&self, probe: &Probe, clock: &Clock) -> Answer {
+        let connect = TcpStream::connect(self.upstream.address());
+        let stream = match clock.timeout(PROBE_TIMEOUT, connect).await {
+            Ok(Ok(stream)) => stream,
+            Ok(Err(_refused)) => {
+                // What comes up next may be another server.
+                self.speech.doubt();
+                return Answer::Bad;
+            }
+            Err(_elapsed) => return Answer::Late,
+        };
+        if self.speech.is_open() {
+            self.listen(clock).await;
+        }
+        let Probe::Http(path) = probe else {
+            return Answer::Good;
+        };
+        let answer = ask_http(stream, self.upstream, path, self.carrier(Carrier::Http1));
+        let answer = clock.timeout(PROBE_TIMEOUT, answer).await;
+        answer.unwrap_or(Answer::Late)
+    }
+
+    /// Of many who ask at once, one asks the server.
+    async fn listen(&self, clock: &Clock) {
+        let _asking = self.asking.lock().await;
+        if !self.speech.is_open() {
+            return;
+        }
+        let heard = clock.timeout(PROBE_TIMEOUT, self.speech.listen(self.upstream));
+        if let Err(elapsed) = heard.await {
+            tracing::debug!(%elapsed, "the upstream did not say what it speaks");
         }
     }
 
@@ -211,34 +278,35 @@ impl Watchman {
     }
 }
 
-async fn ask(upstream: Upstream, probe: &Probe, clock: &Clock) -> Answer {
-    let answer = async {
-        let Ok(stream) = TcpStream::connect(upstream.address()).await else {
-            return Answer::Bad;
-        };
-        match probe {
-            Probe::Tcp => Answer::Good,
-            Probe::Http(path) => ask_http(stream, upstream, path).await,
-        }
+async fn ask_http(
+    stream: TcpStream,
+    upstream: Upstream,
+    path: &PathAndQuery,
+    carrier: Carrier,
+) -> Answer {
+    let answered = match carrier {
+        Carrier::Http1 => ask_http1(stream, upstream, path).await,
+        Carrier::Http2 => ask_http2(stream, upstream, path).await,
     };
-    match clock.timeout(PROBE_TIMEOUT, answer).await {
-        Ok(answer) => answer,
-        Err(_elapsed) => Answer::Late,
+    match answered {
+        Some(status) if status.is_success() || status.is_redirection() => Answer::Good,
+        Some(_) | None => Answer::Bad,
     }
 }
 
-async fn ask_http(stream: TcpStream, upstream: Upstream, path: &PathAndQuery) -> Answer {
+async fn ask_http1(
+    stream: TcpStream,
+    upstream: Upstream,
+    path: &PathAndQuery,
+) -> Option<StatusCode> {
     let request = Request::get(path.as_str())
         .header(header::HOST, upstream.host())
         .header(header::CONNECTION, "close")
-        .header(header::USER_AGENT, "sidescale-probe")
-        .body(Empty::<Bytes>::new());
-    let (Ok(request), Ok((mut sender, connection))) = (
-        request,
-        hyper::client::conn::http1::handshake(TokioIo::new(stream)).await,
-    ) else {
-        return Answer::Bad;
-    };
+        .header(header::USER_AGENT, PROBE_AGENT)
+        .body(Empty::<Bytes>::new())
+        .ok()?;
+    let handshake = hyper::client::conn::http1::handshake(TokioIo::new(stream));
+    let (mut sender, connection) = handshake.await.ok()?;
     // The connection is driven here and ends with this call, so that no probe outlives its timeout. When it ends
     // first, it has left the answer or the error with the response.
     let (response, connection) = (pin!(sender.send_request(request)), pin!(connection));
@@ -246,12 +314,25 @@ async fn ask_http(stream: TcpStream, upstream: Upstream, path: &PathAndQuery) ->
         Either::Left((response, _connection)) => response,
         Either::Right((_closed, response)) => response.await,
     };
-    match response {
-        Ok(response) if response.status().is_success() || response.status().is_redirection() => {
-            Answer::Good
-        }
-        Ok(_) | Err(_) => Answer::Bad,
-    }
+    Some(response.ok()?.status())
+}
+
+async fn ask_http2(
+    stream: TcpStream,
+    upstream: Upstream,
+    path: &PathAndQuery,
+) -> Option<StatusCode> {
+    let request = Request::get(format!("http://{}{path}", upstream.address()))
+        .header(header::USER_AGENT, PROBE_AGENT)
+        .body(())
+        .ok()?;
+    let (mut sender, connection) = h2::client::handshake(stream).await.ok()?;
+    let (response, _no_body) = sender.send_request(request, true).ok()?;
+    let response = match future::select(response, pin!(connection)).await {
+        Either::Left((response, _connection)) => response,
+        Either::Right((_closed, response)) => response.await,
+    };
+    Some(response.ok()?.status())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@ use http::Request;
 use proptest::prelude::*;
 use sidescale::proxy::Reading;
 
+use crate::http2;
 use crate::model_server::ModelServer;
 use crate::pod::{Client, Pod, chunk, exchange, full, within};
 
@@ -122,4 +123,92 @@ async fn many_clients_at_once_are_counted_while_they_wait() {
     within(pod.accounts.overrun()).await;
     let reading = pod.accounted(|now| now.in_flight == 0).await;
     assert_eq!((reading.arrivals, reading.client_gone), (50, 50));
+}
+
+/// What may become of a stream of HTTP/2, between a client and a server of it.
+#[derive(Clone, Copy, Debug)]
+enum StreamFate {
+    Answered,
+    Echoed,
+    AnsweredEarly,
+    ResetBeforeTheHead,
+    ResetWithinTheResponse,
+    CutUpstream,
+    NotToBePassedOn,
+    Probed,
+}
+
+const STREAM_FATES: [StreamFate; 8] = [
+    StreamFate::Answered,
+    StreamFate::Echoed,
+    StreamFate::AnsweredEarly,
+    StreamFate::ResetBeforeTheHead,
+    StreamFate::ResetWithinTheResponse,
+    StreamFate::CutUpstream,
+    StreamFate::NotToBePassedOn,
+    StreamFate::Probed,
+];
+
+async fn meet_in_a_stream(fate: StreamFate, client: &http2::Client, server: &http2::Server) {
+    match fate {
+        StreamFate::Answered => drop(client.get("/").await.expect("answered")),
+        StreamFate::Echoed => drop(client.post("/echo", "hello").await.expect("answered")),
+        StreamFate::Probed => drop(client.get("/health").await.expect("answered")),
+        StreamFate::AnsweredEarly => {
+            let call = client.open(http2::post("/early"), false).await;
+            let answer = call.expect("sent").answer().await.expect("answered");
+            assert_eq!(answer.status, 413);
+        }
+        StreamFate::NotToBePassedOn => {
+            let call = client.open(Request::connect("model:443"), false).await;
+            drop(call.expect("sent").answer().await.expect("answered"));
+        }
+        StreamFate::ResetBeforeTheHead => {
+            let call = client.open(http2::post("/hang"), false).await;
+            server.waits_with(1).await;
+            drop(call);
+        }
+        StreamFate::ResetWithinTheResponse | StreamFate::CutUpstream => {
+            let cut = matches!(fate, StreamFate::CutUpstream);
+            let path = if cut { "/reset/2" } else { "/drip" };
+            let mut call = client.open(http2::post(path), false).await.expect("sent");
+            let response = within(&mut call.response).await.expect("a head");
+            let mut body = response.into_body();
+            let one = within(http2::read_frame(&mut body)).await.expect("more");
+            assert_eq!(one.expect("whole"), "one");
+            if cut {
+                call.send("go on").await;
+                let cut = within(http2::read_frame(&mut body)).await;
+                assert!(cut.expect("no end").is_err());
+            }
+        }
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(12))]
+
+    /// The same of streams, all on one connection of the client.
+    #[test]
+    fn after_any_mixture_of_streams_the_accounts_add_up(fates in prop::collection::vec(prop::sample::select(&STREAM_FATES[..]), 1..60)) {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        let reading = runtime.block_on(async {
+            let server = http2::Server::start().await;
+            let pod = Pod::ready(server.address).await;
+            let client = http2::Client::connect(pod.address()).await;
+            within(join_all(fates.iter().map(|fate| meet_in_a_stream(*fate, &client, &server)))).await;
+            let known = fates.iter().filter(|fate| !matches!(fate, StreamFate::Probed)).count() as u64;
+            pod.accounted(|now| now.in_flight == 0 && now.arrivals == now.completions + now.failures() && now.arrivals == known).await
+        });
+        let count = |wanted: fn(&StreamFate) -> bool| fates.iter().filter(|fate| wanted(fate)).count() as u64;
+        let completed = |fate: &StreamFate| matches!(fate, StreamFate::Answered | StreamFate::Echoed | StreamFate::AnsweredEarly);
+        let expected = Reading {
+            completions: count(completed),
+            upstream_failed: count(|fate| matches!(fate, StreamFate::CutUpstream)),
+            refused: count(|fate| matches!(fate, StreamFate::NotToBePassedOn)),
+            client_gone: count(|fate| matches!(fate, StreamFate::ResetBeforeTheHead | StreamFate::ResetWithinTheResponse)),
+            ..reading
+        };
+        prop_assert_eq!(reading, expected);
+    }
 }

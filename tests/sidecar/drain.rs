@@ -1,5 +1,6 @@
 //! The way out: nothing that can be answered is lost.
 
+use std::net::SocketAddr;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
@@ -12,6 +13,7 @@ use sidescale::proxy::Health;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 
+use crate::http2::{self, Server};
 use crate::model_server::ModelServer;
 use crate::pod::{Client, Pod, chunk, empty, read_until, within};
 
@@ -22,7 +24,7 @@ const LONG: Duration = Duration::from_secs(3_600);
 #[tokio::test]
 async fn a_drain_loses_nothing_under_load() {
     let server = ModelServer::start().await;
-    let pod = slow_to_propagate(&server).await;
+    let pod = slow_to_propagate(server.address).await;
     let (address, answered) = (pod.address(), AtomicU64::new(0));
     // How often each client was told to close.
     let closed: [AtomicU64; 8] = Default::default();
@@ -67,7 +69,7 @@ async fn a_drain_loses_nothing_under_load() {
 #[tokio::test]
 async fn a_draining_pod_is_unready_at_once_and_answers_on_until_endpoints_have_propagated() {
     let server = ModelServer::start().await;
-    let pod = slow_to_propagate(&server).await;
+    let pod = slow_to_propagate(server.address).await;
     let mut old = pod.client().await;
     old.get("/").await.expect("answered");
     let mut drain = Box::pin(pod.proxy.drain());
@@ -246,9 +248,99 @@ async fn a_tunnel_holds_a_drain_up_until_it_ends() {
     assert_eq!(pod.reading().completions, 1);
 }
 
-/// A ready pod whose endpoints take [`LONG`] to propagate.
-async fn slow_to_propagate(server: &ModelServer) -> Pod {
+/// Clients that send all the time until a GOAWAY tells them to go elsewhere, and never retry.
+#[tokio::test]
+async fn a_drain_loses_no_stream_under_load() {
+    let server = Server::start().await;
+    let pod = Pod::ready(server.address).await;
+    let (address, answered) = (pod.address(), AtomicU64::new(0));
+    let clients = (0..8).map(async |_client| {
+        let client = http2::Client::connect(address).await;
+        let streams = (0..10).map(async |_stream| {
+            // A new request fails at once when the client knows that it must go: then nothing was sent.
+            while let Ok(mut call) = client.open(http2::post("/echo"), false).await {
+                call.stream
+                    .send_data(Bytes::from("hello"), true)
+                    .expect("sent");
+                let answer = call.answer().await.expect("answered");
+                assert_eq!(
+                    (answer.status.as_u16(), &answer.body[..]),
+                    (200, &b"hello"[..])
+                );
+                answered.fetch_add(1, Ordering::SeqCst);
+            }
+        });
+        join_all(streams).await;
+    });
+    let script = async {
+        while answered.load(Ordering::SeqCst) < 500 {
+            tokio::task::yield_now().await;
+        }
+        // Until endpoints have propagated, all goes on.
+        pod.proxy.drain().await;
+    };
+    within(async { tokio::join!(join_all(clients), script) }).await;
+    let reading = pod.reading();
+    let answered = answered.into_inner();
+    assert_eq!((reading.completions, reading.failures()), (answered, 0));
+    assert_eq!((reading.in_flight, server.requests()), (0, answered));
+}
+
+#[tokio::test]
+async fn streams_that_began_before_the_drain_go_to_their_end() {
+    let server = Server::start().await;
+    let pod = Pod::ready(server.address).await;
+    let client = http2::Client::connect(pod.address()).await;
+    let mut call = client
+        .open(http2::post("/echo"), false)
+        .await
+        .expect("sent");
+    let mut body = within(&mut call.response)
+        .await
+        .expect("a head")
+        .into_body();
+    let idle = http2::Client::connect(pod.address()).await;
+    let silent = TcpStream::connect(pod.address()).await.expect("it accepts");
+    let stream = async {
+        closed_to_new_clients(&pod).await;
+        for token in ["one", "two", "three"] {
+            call.send(token).await;
+            let echoed = within(http2::read_frame(&mut body)).await.expect("more");
+            assert_eq!(echoed.expect("whole"), token);
+        }
+        assert_eq!(pod.lifecycle.phase(), Phase::Draining);
+        call.stream.send_data(Bytes::new(), true).expect("sent");
+        while let Some(last) = within(http2::read_frame(&mut body)).await {
+            assert_eq!(last.expect("whole"), "");
+        }
+    };
+    within(async { tokio::join!(pod.proxy.drain(), stream) }).await;
+    let reading = pod.reading();
+    assert_eq!((reading.completions, reading.in_flight), (1, 0));
+    drop((idle, silent));
+}
+
+/// A client that has died without a word acknowledges nothing; only its streams are worth waiting for.
+#[tokio::test]
+async fn a_client_that_answers_no_goodbye_holds_no_drain_up() {
+    let server = Server::start().await;
     let pod = Pod::start(server.address, |settings| {
+        settings.grace = LONG;
+    });
+    let mut dead = TcpStream::connect(pod.address()).await.expect("it accepts");
+    let hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0";
+    dead.write_all(hello).await.expect("written");
+    let mut settings = [0; 9];
+    within(dead.read_exact(&mut settings)).await.expect("read");
+    let asked = pod.clock.instant();
+    within(pod.proxy.drain()).await;
+    let took = pod.clock.instant().since(asked);
+    assert!(took < LONG, "{took:?}");
+}
+
+/// A ready pod whose endpoints take [`LONG`] to propagate.
+async fn slow_to_propagate(upstream: SocketAddr) -> Pod {
+    let pod = Pod::start(upstream, |settings| {
         settings.propagation = LONG;
         settings.grace = 2 * LONG;
     });

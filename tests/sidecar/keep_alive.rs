@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use http::StatusCode;
 use sidescale::lifecycle::Tasks;
+use sidescale::proxy::Protocol;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
@@ -55,7 +56,8 @@ impl RawServer {
         }
     }
 
-    /// The next connection that carries a request, and not a probe; its head is read.
+    /// The next connection that carries a request, and not a probe; its head is read. The proxy's protocol must be set,
+    /// or it asks for that.
     async fn request(&mut self) -> TcpStream {
         let carries_one = async {
             loop {
@@ -77,6 +79,7 @@ const OK: &[u8] = b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\nok";
 async fn a_connection_that_the_server_has_closed_is_not_used_again() {
     let mut server = RawServer::start().await;
     let pod = Pod::start(server.address, |settings| {
+        settings.protocol = Protocol::Http1;
         settings.pool_idle = Duration::from_secs(3_600);
     });
     let mut client = pod.client().await;
@@ -102,6 +105,7 @@ async fn a_request_that_the_server_never_took_is_sent_again() {
     for closes_first in [true, false] {
         let mut server = RawServer::start().await;
         let pod = Pod::start(server.address, |settings| {
+            settings.protocol = Protocol::Http1;
             settings.pool_idle = Duration::from_secs(3_600);
         });
         let mut client = TcpStream::connect(pod.address()).await.expect("it accepts");
@@ -138,6 +142,7 @@ async fn a_request_that_the_server_never_took_is_sent_again() {
 async fn a_request_that_the_server_may_have_taken_is_never_repeated() {
     let mut server = RawServer::start().await;
     let pod = Pod::start(server.address, |settings| {
+        settings.protocol = Protocol::Http1;
         settings.pool_idle = Duration::from_secs(3_600);
     });
     let mut client = pod.client().await;
@@ -168,7 +173,9 @@ async fn a_request_that_the_server_may_have_taken_is_never_repeated() {
 #[tokio::test]
 async fn what_is_idle_too_long_for_the_server_is_closed_by_the_proxy() {
     let mut server = RawServer::start().await;
-    let pod = Pod::start(server.address, |_settings| {});
+    let pod = Pod::start(server.address, |settings| {
+        settings.protocol = Protocol::Http1;
+    });
     let mut client = pod.client().await;
     let serve = async {
         let mut stream = server.request().await;

@@ -5,6 +5,10 @@
 
 mod accounts;
 mod drain;
+mod floods;
+mod grpc;
+mod h2c;
+mod http2;
 mod keep_alive;
 mod model_server;
 mod pod;

@@ -19,7 +19,12 @@ fn prepared(target: &str, headers: &[(&str, &str)]) -> Result<request::Parts, Re
 
 fn prepare(parts: &mut request::Parts) -> Result<Upgrading, Refusal> {
     let peer = Peer::new(IpAddr::from([10, 0, 0, 7]));
-    prepare_request(parts, &peer, &HeaderValue::from_static("127.0.0.1:8000"))
+    prepare_request(
+        parts,
+        false,
+        &peer,
+        &HeaderValue::from_static("127.0.0.1:8000"),
+    )
 }
 
 fn text<'a>(headers: &'a HeaderMap, name: &str) -> Vec<&'a str> {

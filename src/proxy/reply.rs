@@ -1,0 +1,185 @@
+//! Answers made here, for requests that the upstream does not answer.
+//!
+//! A client of gRPC takes any answer but its own for a broken server, and does not read its body. It gets a response of
+//! trailers alone: status 200 of HTTP, and what happened as `grpc-status` and `grpc-message`. The accounts count what
+//! happened and not what carries it: the class of the status that any other client would have got.
+
+use std::fmt::Write as _;
+
+use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+
+use super::Shared;
+use super::accounts::Outcome;
+use super::body::Body;
+use super::connection::Exchange;
+use super::forward::{Failed, finished};
+use super::headers::Refusal;
+use super::pool::ConnectError;
+use super::upstream::Health;
+use crate::causes::chain;
+
+/// What a client of a server that is still loading should wait, in seconds. Loading takes minutes, but other pods of
+/// the fleet may answer in a moment.
+const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
+
+/// An answer made here.
+pub(super) struct Reply {
+    status: StatusCode,
+    text: String,
+    outcome: Outcome,
+}
+
+// === impl Reply ===
+
+impl Reply {
+    pub(super) fn new(status: StatusCode, text: String, outcome: Outcome) -> Self {
+        Self {
+            status,
+            text,
+            outcome,
+        }
+    }
+
+    /// The answer to what is not passed on.
+    pub(super) fn refusal(refusal: Refusal) -> Self {
+        Self::new(refusal.status(), refusal.to_string(), Outcome::Refused)
+    }
+
+    /// The answer to a failure, which also tells the watchman.
+    pub(super) fn of(shared: &Shared, failed: &Failed) -> Self {
+        let text = chain(failed);
+        let bad_gateway = |text| Self::new(StatusCode::BAD_GATEWAY, text, Outcome::UpstreamFailed);
+        match failed {
+            Failed::Connect(ConnectError::Refused(_)) => {
+                // Before `refused` moves it: who finds the server gone first answers like all who come after.
+                let health = shared.watchman.health();
+                shared.watchman.refused();
+                if health == Health::Starting {
+                    let text = format!("the server is still starting: {text}");
+                    Self::new(StatusCode::SERVICE_UNAVAILABLE, text, Outcome::Refused)
+                } else {
+                    bad_gateway(text)
+                }
+            }
+            Failed::Connect(ConnectError::Timeout(_)) => {
+                shared.watchman.suspect();
+                Self::new(StatusCode::GATEWAY_TIMEOUT, text, Outcome::UpstreamFailed)
+            }
+            Failed::Misheard { .. }
+            | Failed::Connect(ConnectError::Greeting(_) | ConnectError::Silent) => {
+                shared.watchman.misheard();
+                bad_gateway(text)
+            }
+            // What cannot be read may be HTTP/2.
+            Failed::Upstream(error) if error.is_parse() => {
+                shared.watchman.misheard();
+                bad_gateway(text)
+            }
+            Failed::Connect(ConnectError::Handshake(_))
+            | Failed::Upstream(_)
+            | Failed::Stream(_) => {
+                shared.watchman.suspect();
+                bad_gateway(text)
+            }
+            Failed::Request(_) => Self::new(StatusCode::BAD_REQUEST, text, Outcome::ClientGone),
+            Failed::Refused(refusal) => Self::refusal(*refusal),
+        }
+    }
+
+    pub(super) fn into_response(
+        self,
+        shared: &Shared,
+        mut exchange: Exchange,
+        grpc: bool,
+    ) -> Response<Body> {
+        tracing::debug!(status = %self.status, reason = self.text, "answered without the upstream");
+        exchange.in_flight.will_end(self.outcome);
+        exchange.in_flight.answered(self.status);
+        let text = format!("sidescale: {}", self.text);
+        let carrier = exchange.carrier();
+        let response = if grpc {
+            grpc_response(self.status, &text, exchange)
+        } else {
+            http_response(self.status, text + "\n", exchange)
+        };
+        let (parts, body) = response.into_parts();
+        finished(shared, carrier, parts, body)
+    }
+}
+
+fn http_response(status: StatusCode, text: String, exchange: Exchange) -> Response<Body> {
+    let mut response = Response::new(Body::own(Some(text), exchange));
+    *response.status_mut() = status;
+    let headers = response.headers_mut();
+    let plain = HeaderValue::from_static("text/plain; charset=utf-8");
+    headers.insert(header::CONTENT_TYPE, plain);
+    if status == StatusCode::SERVICE_UNAVAILABLE {
+        headers.insert(header::RETRY_AFTER, RETRY_AFTER);
+    }
+    response
+}
+
+fn grpc_response(status: StatusCode, text: &str, exchange: Exchange) -> Response<Body> {
+    let mut response = Response::new(Body::own(None, exchange));
+    let headers = response.headers_mut();
+    headers.insert(header::CONTENT_TYPE, GRPC);
+    headers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(status)));
+    if let Ok(message) = HeaderValue::try_from(grpc_message(text)) {
+        headers.insert(GRPC_MESSAGE, message);
+    }
+    response
+}
+
+/// As gRPC's own clients read a status of HTTP.
+fn grpc_status(status: StatusCode) -> u16 {
+    const UNIMPLEMENTED: u16 = 12;
+    const INTERNAL: u16 = 13;
+    const UNAVAILABLE: u16 = 14;
+    match status.as_u16() {
+        400 => INTERNAL,
+        405 | 501 => UNIMPLEMENTED,
+        _ => UNAVAILABLE,
+    }
+}
+
+/// Percent-encoded where it is not printable ASCII.
+fn grpc_message(text: &str) -> String {
+    let mut message = String::with_capacity(text.len());
+    for byte in text.bytes() {
+        match byte {
+            b' '..=b'~' if byte != b'%' => message.push(char::from(byte)),
+            // Writing into a string does not fail.
+            _ => write!(message, "%{byte:02X}").unwrap_or_default(),
+        }
+    }
+    message
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_grpc_client_is_told_by_its_own_codes() {
+        let rows = [
+            (502, 14),
+            (503, 14),
+            (504, 14),
+            (400, 13),
+            (405, 12),
+            (501, 12),
+        ];
+        for (status, code) in rows {
+            let status = StatusCode::from_u16(status).expect("a status");
+            assert_eq!(grpc_status(status), code, "{status}");
+        }
+    }
+
+    #[test]
+    fn a_grpc_message_is_printable() {
+        assert_eq!(grpc_message("50% of `ü`\n"), "50%25 of `%C3%BC`%0A");
+    }
+}

@@ -1,0 +1,255 @@
+//! A client's socket: what has been seen on it, and which HTTP its first bytes are.
+//!
+//! HTTP/2 with prior knowledge begins with a fixed preface that no HTTP/1 request can begin with. The first look is a
+//! peek, so a client of HTTP/1 costs one system call per connection and its bytes stay where they are; only a preface
+//! that comes in pieces is read, and handed on with the rest.
+
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
+use std::task::{Context, Poll, ready};
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::net::TcpStream;
+
+/// What a client with prior knowledge of HTTP/2 sends first (RFC 9113, 3.4).
+pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The HTTP of one connection.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Carrier {
+    Http1,
+    Http2,
+}
+
+/// What has been seen on one connection.
+#[derive(Debug, Default)]
+pub(super) struct WireState {
+    /// Requests that are being served: one at most, or as many as HTTP/2 has streams.
+    serving: AtomicUsize,
+    /// Bytes came since the last request was served: in HTTP/1, a request head is under way.
+    head_begun: AtomicBool,
+    /// At least one request came.
+    used: AtomicBool,
+    /// A request came since the last patrol.
+    seen: AtomicBool,
+    /// Bytes went either way since the last look.
+    moved: AtomicBool,
+}
+
+/// The client's socket. Notes when bytes come, and changes none.
+pub(super) struct Wire {
+    stream: TcpStream,
+    state: Arc<WireState>,
+    /// The first bytes, where they had to be read to be known.
+    prefix: Prefix,
+}
+
+/// Bytes of a preface that were read here and not yet by hyper.
+#[derive(Default)]
+struct Prefix {
+    bytes: [u8; PREFACE.len()],
+    read: usize,
+    taken: usize,
+}
+
+// === impl WireState ===
+
+impl WireState {
+    /// A request's head is read.
+    pub(super) fn begin(&self) {
+        self.used.store(true, Relaxed);
+        self.seen.store(true, Relaxed);
+        self.serving.fetch_add(1, Relaxed);
+        self.head_begun.store(false, Relaxed);
+    }
+
+    /// A request and its response are over.
+    pub(super) fn end(&self) {
+        self.serving.fetch_sub(1, Relaxed);
+    }
+
+    pub(super) fn is_serving(&self) -> bool {
+        self.serving.load(Relaxed) > 0
+    }
+
+    pub(super) fn is_used(&self) -> bool {
+        self.used.load(Relaxed)
+    }
+
+    pub(super) fn is_reading_head(&self) -> bool {
+        self.head_begun.load(Relaxed)
+    }
+
+    /// Whether a request came since this was last asked.
+    pub(super) fn take_seen(&self) -> bool {
+        self.seen.swap(false, Relaxed)
+    }
+
+    /// Whether bytes went either way since this was last asked.
+    pub(super) fn take_moved(&self) -> bool {
+        self.moved.swap(false, Relaxed)
+    }
+
+    fn note_read(&self) {
+        self.moved.store(true, Relaxed);
+        if !self.is_serving() {
+            self.head_begun.store(true, Relaxed);
+        }
+    }
+}
+
+// === impl Wire ===
+
+impl Wire {
+    pub(super) fn new(stream: TcpStream, state: Arc<WireState>) -> Self {
+        Self {
+            stream,
+            state,
+            prefix: Prefix::default(),
+        }
+    }
+
+    /// Waits until the first bytes say which HTTP this is. Whoever ends at once, or in the middle of the preface, is
+    /// left to the reader of HTTP/1.
+    pub(super) async fn sniff(&mut self) -> io::Result<Carrier> {
+        let mut first = [0; PREFACE.len()];
+        let seen = self.stream.peek(&mut first).await?;
+        if let Some(carrier) = carrier_of(&first[..seen]) {
+            return Ok(carrier);
+        }
+        // A peek would return the same part again and again.
+        loop {
+            let read = self
+                .stream
+                .read(&mut self.prefix.bytes[self.prefix.read..])
+                .await?;
+            self.prefix.read += read;
+            self.state.note_read();
+            let sniffed = &self.prefix.bytes[..self.prefix.read];
+            match carrier_of(sniffed) {
+                Some(carrier) => return Ok(carrier),
+                None if read == 0 => return Ok(Carrier::Http1),
+                None => {}
+            }
+        }
+    }
+}
+
+/// `None`: these bytes may yet become either.
+fn carrier_of(first: &[u8]) -> Option<Carrier> {
+    if first.is_empty() || !PREFACE.starts_with(first) {
+        Some(Carrier::Http1)
+    } else if first.len() == PREFACE.len() {
+        Some(Carrier::Http2)
+    } else {
+        None
+    }
+}
+
+impl AsyncRead for Wire {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.prefix.taken < self.prefix.read {
+            self.prefix.move_to(buf);
+            return Poll::Ready(Ok(()));
+        }
+        let before = buf.filled().len();
+        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if buf.filled().len() > before {
+            self.state.note_read();
+        }
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl AsyncWrite for Wire {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        buf: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
+        self.state.moved.store(true, Relaxed);
+        Poll::Ready(Ok(written))
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+        bufs: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
+        self.state.moved.store(true, Relaxed);
+        Poll::Ready(Ok(written))
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.stream.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_flush(cx)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.stream).poll_shutdown(cx)
+    }
+}
+
+// === impl Prefix ===
+
+impl Prefix {
+    fn move_to(&mut self, buf: &mut ReadBuf<'_>) {
+        let left = &self.bytes[self.taken..self.read];
+        let fits = left.len().min(buf.remaining());
+        buf.put_slice(&left[..fits]);
+        self.taken += fits;
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_preface_is_http2_and_all_else_is_http1() {
+        assert_eq!(carrier_of(PREFACE), Some(Carrier::Http2));
+        for length in 1..PREFACE.len() {
+            assert_eq!(carrier_of(&PREFACE[..length]), None, "{length}");
+        }
+        for first in [
+            "",
+            "G",
+            "POST / HTTP/1.1",
+            "PRI * HTTP/1.1",
+            "PRI * HTTP/2.0\r\n\r\nXX",
+        ] {
+            assert_eq!(
+                carrier_of(first.as_bytes()),
+                Some(Carrier::Http1),
+                "{first}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_prefix_is_handed_on_in_the_pieces_that_fit() {
+        let mut prefix = Prefix {
+            bytes: *PREFACE,
+            read: 5,
+            taken: 0,
+        };
+        let mut room = [0; 3];
+        let mut buf = ReadBuf::new(&mut room);
+        prefix.move_to(&mut buf);
+        assert_eq!(buf.filled(), b"PRI");
+        buf.clear();
+        prefix.move_to(&mut buf);
+        assert_eq!(buf.filled(), b" *");
+    }
+}
