@@ -157,11 +157,13 @@ impl Sidecar {
         let clock = self.clock.clone();
         let given = self.accounts.as_ref().map(Arc::clone);
         let accounts = given.unwrap_or_else(|| Arc::new(proxy::Accounts::new(clock.clone())));
+        let admission = Arc::new(proxy::Admission::new(self.config.limit));
         let mut proxies = Vec::new();
         for (route, listener) in self.config.routes.iter().zip(listeners) {
             let settings = proxy::Settings {
                 protocol: self.config.upstream_protocol,
                 probe: self.probe(),
+                admission: Arc::clone(&admission),
                 propagation: self.config.propagation,
                 grace: self.config.grace,
                 ..proxy::Settings::new(proxy::Upstream::new(route.upstream))
@@ -184,6 +186,7 @@ impl Sidecar {
             self.config.clone(),
             clock,
             accounts,
+            admission,
             proxies,
             meter,
             gpu,

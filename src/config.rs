@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::proxy::Protocol;
+use crate::proxy::{Limit, Protocol};
 use crate::units::{NotADuration, parse_duration};
 
 /// Flags and variables of `sidescale run`, as typed.
@@ -53,6 +53,18 @@ pub struct Given {
         default_value = "tcp"
     )]
     pub upstream_ready: String,
+
+    /// Requests that the server has at once; more wait in the sidecar, in their order; default: no limit
+    #[arg(long, env = "SIDESCALE_MAX_CONCURRENT", value_name = "NUMBER")]
+    pub max_concurrent: Option<u32>,
+
+    /// Requests that wait at most, more get 429; default: ten for each of --max-concurrent
+    #[arg(long, env = "SIDESCALE_MAX_QUEUED", value_name = "NUMBER")]
+    pub max_queued: Option<u32>,
+
+    /// How long a request waits at most before it gets 503; default: 30s
+    #[arg(long, env = "SIDESCALE_QUEUE_TIMEOUT", value_name = "TIME", value_parser = parse_duration)]
+    pub queue_timeout: Option<Duration>,
 
     /// Address of the admin port: metrics, health, the page and the API
     #[arg(
@@ -148,6 +160,8 @@ pub struct Config {
     pub upstream_protocol: Protocol,
     /// When the inference server counts as ready.
     pub upstream_ready: UpstreamReady,
+    /// How many requests it has at once; `None`: all that come.
+    pub limit: Option<Limit>,
     /// Admin listener.
     pub admin: SocketAddr,
     /// Member channel listener.
@@ -251,6 +265,12 @@ pub enum ConfigError {
     /// A readiness probe that is none.
     #[error("--upstream-ready `{0}` is no probe (tcp, or http:/path such as http:/health)")]
     Probe(String),
+    /// A queue, and nothing that fills it.
+    #[error("--max-queued and --queue-timeout say nothing without --max-concurrent (set it, too)")]
+    Queue,
+    /// No request at all.
+    #[error("--max-concurrent 0 would let no request pass (leave it out for no limit)")]
+    NothingPasses,
     /// A duration out of its range.
     #[error("{flag} {given:?} is out of range ({range})")]
     Range {
@@ -287,6 +307,7 @@ impl Given {
             wrong.push(error);
             UpstreamReady::Tcp
         });
+        let limit = self.limit(&mut wrong);
         self.check_times(&mut wrong);
         if !wrong.is_empty() {
             return Err(wrong);
@@ -303,6 +324,7 @@ impl Given {
                 .collect(),
             upstream_protocol,
             upstream_ready,
+            limit,
             admin: self.admin,
             member: self.member,
             policy: self.policy,
@@ -329,6 +351,24 @@ impl Given {
                 name,
                 ip: self.pod_ip,
             },
+        })
+    }
+
+    fn limit(&self, wrong: &mut Vec<ConfigError>) -> Option<Limit> {
+        let Some(concurrent) = self.max_concurrent else {
+            if self.max_queued.is_some() || self.queue_timeout.is_some() {
+                wrong.push(ConfigError::Queue);
+            }
+            return None;
+        };
+        if concurrent == 0 {
+            wrong.push(ConfigError::NothingPasses);
+        }
+        let default = Limit::new(concurrent);
+        Some(Limit {
+            queued: self.max_queued.unwrap_or(default.queued),
+            wait: self.queue_timeout.unwrap_or(default.wait),
+            ..default
         })
     }
 
@@ -390,6 +430,9 @@ impl Given {
             600,
             "100ms to 10m",
         );
+        if let Some(wait) = self.queue_timeout {
+            check("--queue-timeout", wait, 1, 3_600, "1ms to 1h");
+        }
         check("--propagation", self.propagation, 0, 300, "0s to 5m");
         check("--grace", self.grace, 0, 86_400, "0s to 1d");
     }

@@ -1,8 +1,8 @@
 //! The request path: a reverse proxy in front of one inference server, and the instrument that counts what passes.
 //!
 //! Everything here is built to be out of the way. A request meets no lock that a control task can hold, no buffer
-//! beyond a socket's, and no limit: the proxy fails open, and a client that leaves takes its upstream request along.
-//! [`serve`] starts it on any runtime; `run` gives it a [`TrafficThread`] of its own, the demo puts many on one.
+//! beyond a socket's, and no limit that nobody asked for (see [`Limit`]): the proxy fails open, and a client that leaves
+//! takes its upstream request along. [`serve`] starts it on any runtime; `run` gives it a [`TrafficThread`] of its own, the demo puts many on one.
 //!
 //! A listener takes HTTP/1 and, by prior knowledge, HTTP/2 (`wire` looks at the first bytes); to the server goes what
 //! [`Protocol`] says, over `pool` or over `multiplex`. Either side may be of either kind: streams, trailers, resets and
@@ -19,6 +19,7 @@
 //! allows loses its connection, and only that.
 
 mod accounts;
+mod admission;
 mod body;
 mod connection;
 mod drain;
@@ -51,6 +52,7 @@ use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
 pub use self::accounts::{Accounts, InFlight, Latencies, Outcome, Reading};
+pub use self::admission::{Admission, Limit};
 pub use self::latency::Durations;
 use self::multiplex::Multiplex;
 use self::pool::Pool;
@@ -63,7 +65,7 @@ use crate::clock::Clock;
 use crate::lifecycle::{Lifecycle, Phase, Tasks, TasksHandle};
 
 /// What a proxy needs to know.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// The server behind it.
     pub upstream: Upstream,
@@ -73,6 +75,8 @@ pub struct Settings {
     pub probe: Probe,
     /// What is carried and is no load.
     pub uncounted: Uncounted,
+    /// How many requests the server has at once; proxies that share it share its places.
+    pub admission: Arc<Admission>,
     /// How long a drain goes on accepting. Endpoints take a second or two to reach every node, some ingresses five;
     /// half of it loses requests there, twice of it makes every scale-down as much longer.
     pub propagation: Duration,
@@ -131,6 +135,7 @@ impl Settings {
             protocol: Protocol::default(),
             probe: Probe::default(),
             uncounted: Uncounted::default(),
+            admission: Arc::default(),
             propagation: Duration::from_secs(5),
             grace: Duration::from_secs(120),
             pool_idle: Duration::from_millis(1_500),

@@ -13,6 +13,7 @@
 //! | `sidescale_requests_total` | counter | Requests that ended, by outcome |
 //! | `sidescale_responses_total` | counter | Responses sent, by status class |
 //! | `sidescale_requests_in_flight` | gauge | Requests in flight, waiting ones included |
+//! | `sidescale_requests_waiting` | gauge | Requests that wait in the sidecar for a place at the server (--max-concurrent) |
 //! | `sidescale_requests_in_flight_seconds_total` | counter | Integral of the requests in flight over time |
 //! | `sidescale_request_duration_seconds` | histogram | Times from arrival to end, of the requests completed |
 //! | `sidescale_first_byte_seconds` | histogram | Times from arrival to the response's head, of the requests that the server answered |

@@ -17,7 +17,7 @@ use crate::gpu;
 use crate::leader::Candidacy;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::policy::{Metric, Policy};
-use crate::proxy::{Accounts, Health, Proxy};
+use crate::proxy::{Accounts, Admission, Health, Proxy};
 use crate::report::Report;
 use crate::report::meter::{Meter, Status};
 
@@ -32,6 +32,7 @@ pub(super) struct Shared {
     pub(super) config: Config,
     pub(super) clock: Clock,
     pub(super) accounts: Arc<Accounts>,
+    pub(super) admission: Arc<Admission>,
     pub(super) proxies: Vec<Proxy>,
     /// How far all of it is on its way out.
     lifecycle: Lifecycle,
@@ -74,6 +75,7 @@ impl Shared {
         config: Config,
         clock: Clock,
         accounts: Arc<Accounts>,
+        admission: Arc<Admission>,
         proxies: Vec<Proxy>,
         meter: Meter,
         gpu: watch::Receiver<Option<gpu::Sample>>,
@@ -86,6 +88,7 @@ impl Shared {
             config,
             clock,
             accounts,
+            admission,
             proxies,
             lifecycle: Lifecycle::default(),
             admin,

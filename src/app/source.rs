@@ -78,6 +78,7 @@ impl PodSource {
             upstream_failed: read.upstream_failed,
             refused: read.refused,
             in_flight: read.in_flight,
+            waiting: self.shared.admission.waiting(),
             responses: read.statuses,
             response_bytes: read.bytes_out,
             response_frames: read.frames_out,

@@ -108,6 +108,7 @@ fn config(policy: std::path::PathBuf) -> Config {
         }],
         upstream_protocol: Protocol::default(),
         upstream_ready: UpstreamReady::Tcp,
+        limit: None,
         admin: free,
         member: free,
         policy,

@@ -44,6 +44,21 @@ fn the_defaults_are_valid_and_those_of_the_design() {
 }
 
 #[test]
+fn a_limit_has_a_queue_and_a_queue_a_limit() {
+    assert_eq!(read("").expect("valid").limit, None);
+    let given = |line| read(line).expect(line).limit.expect("a limit");
+    let limit = given("--max-concurrent 8");
+    assert_eq!((limit.concurrent, limit.queued), (8, 80));
+    assert_eq!(limit.wait, Duration::from_secs(30));
+    let limit = given("--max-concurrent 8 --max-queued 0 --queue-timeout 2s");
+    assert_eq!((limit.queued, limit.wait), (0, Duration::from_secs(2)));
+    assert!(refusal("--max-queued 8").contains("without --max-concurrent"));
+    assert!(refusal("--max-concurrent 0").contains("no request pass"));
+    let late = refusal("--max-concurrent 1 --queue-timeout 0s");
+    assert!(late.contains("--queue-timeout"), "{late}");
+}
+
+#[test]
 fn listeners_and_upstreams_come_in_pairs_in_their_order() {
     let line =
         "--listen 0.0.0.0:1 --listen 0.0.0.0:2 --upstream 127.0.0.1:3 --upstream 127.0.0.1:4";

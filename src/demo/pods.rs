@@ -117,6 +117,7 @@ impl Pods {
             }],
             upstream_protocol: Protocol::default(),
             upstream_ready: UpstreamReady::Tcp,
+            limit: None,
             admin: at(PORTS.admin),
             member: at(PORTS.member),
             policy: self.policy.clone(),

@@ -26,6 +26,7 @@ use tokio::net::{TcpListener, TcpStream};
 
 use super::Shared;
 use super::accounts::{InFlight, Outcome};
+use super::admission::Permit;
 use super::forward::forward;
 use super::headers::Peer;
 use super::wire::{Carrier, Wire, WireState};
@@ -67,6 +68,8 @@ pub(super) struct Client {
 #[must_use = "dropping it is the end of the request"]
 pub(super) struct Exchange {
     pub(super) in_flight: InFlight,
+    /// A place at the server, once it has one.
+    pub(super) permit: Option<Permit>,
     client: Arc<Client>,
 }
 
@@ -78,6 +81,7 @@ impl Client {
         self.wire.begin();
         Exchange {
             in_flight,
+            permit: None,
             client: Arc::clone(self),
         }
     }

@@ -57,10 +57,11 @@ pub(super) async fn forward(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let shared = &client.shared;
-    let in_flight = if shared.settings.uncounted.contains(request.uri().path()) {
-        InFlight::uncounted()
-    } else {
+    let is_load = !shared.settings.uncounted.contains(request.uri().path());
+    let in_flight = if is_load {
         shared.accounts.arrive()
+    } else {
+        InFlight::uncounted()
     };
     let mut exchange = client.begin(in_flight);
     let (mut parts, body) = request.into_parts();
@@ -71,6 +72,13 @@ pub(super) async fn forward(
         Ok(upgrading) => upgrading,
         Err(refusal) => return Ok(Reply::refusal(refusal).into_response(shared, exchange, grpc)),
     };
+    if is_load {
+        // A health check that waited behind the load would call a busy server dead.
+        match shared.settings.admission.admit(&shared.clock).await {
+            Ok(permit) => exchange.permit = permit,
+            Err(away) => return Ok(Reply::turned_away(away).into_response(shared, exchange, grpc)),
+        }
+    }
     let from_client = parts
         .extensions
         .remove::<OnUpgrade>()

@@ -10,6 +10,7 @@ use http::{HeaderName, HeaderValue, Response, StatusCode, header};
 
 use super::Shared;
 use super::accounts::Outcome;
+use super::admission::TurnedAway;
 use super::body::Body;
 use super::connection::Exchange;
 use super::forward::{Failed, finished};
@@ -18,9 +19,11 @@ use super::pool::ConnectError;
 use super::upstream::Health;
 use crate::causes::chain;
 
-/// What a client of a server that is still loading should wait, in seconds. Loading takes minutes, but other pods of
-/// the fleet may answer in a moment.
+/// What a client of a server that is still loading, or too late, should wait, in seconds. Loading takes minutes, but other
+/// pods of the fleet may answer in a moment.
 const RETRY_AFTER: HeaderValue = HeaderValue::from_static("5");
+/// And that of a full queue: it moves on with every request that ends.
+const RETRY_AFTER_FULL: HeaderValue = HeaderValue::from_static("1");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
@@ -46,6 +49,15 @@ impl Reply {
     /// The answer to what is not passed on.
     pub(super) fn refusal(refusal: Refusal) -> Self {
         Self::new(refusal.status(), refusal.to_string(), Outcome::Refused)
+    }
+
+    /// The answer to what found no place at the server.
+    pub(super) fn turned_away(away: TurnedAway) -> Self {
+        let status = match away {
+            TurnedAway::Full(_) => StatusCode::TOO_MANY_REQUESTS,
+            TurnedAway::Late(_) => StatusCode::SERVICE_UNAVAILABLE,
+        };
+        Self::new(status, away.to_string(), Outcome::Refused)
     }
 
     /// The answer to a failure, which also tells the watchman.
@@ -116,9 +128,11 @@ fn http_response(status: StatusCode, text: String, exchange: Exchange) -> Respon
     let headers = response.headers_mut();
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
     headers.insert(header::CONTENT_TYPE, plain);
-    if status == StatusCode::SERVICE_UNAVAILABLE {
-        headers.insert(header::RETRY_AFTER, RETRY_AFTER);
-    }
+    match status {
+        StatusCode::SERVICE_UNAVAILABLE => headers.insert(header::RETRY_AFTER, RETRY_AFTER),
+        StatusCode::TOO_MANY_REQUESTS => headers.insert(header::RETRY_AFTER, RETRY_AFTER_FULL),
+        _ => None,
+    };
     response
 }
 

@@ -139,6 +139,12 @@ pub(super) static FAMILIES: &[Family] = &[
         |r| of_requests(r, |requests| requests.in_flight as f64),
     ),
     family(
+        "requests_waiting",
+        Kind::Gauge,
+        "Requests that wait in the sidecar for a place at the server (--max-concurrent)",
+        |r| of_requests(r, |requests| requests.waiting as f64),
+    ),
+    family(
         "requests_in_flight_seconds",
         Kind::Counter,
         "Integral of the requests in flight over time",

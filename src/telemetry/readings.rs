@@ -51,6 +51,8 @@ pub struct Requests {
     pub refused: u64,
     /// Requests in flight now.
     pub in_flight: u64,
+    /// Those of them that wait for a place at the server.
+    pub waiting: u64,
     /// Responses by status class, `1xx` to `5xx`.
     pub responses: [u64; 5],
     /// Bytes of response bodies.

@@ -4,6 +4,7 @@
 //! see, and a limit of life's time turns a wait in vain into a failure.
 
 mod accounts;
+mod admission;
 mod drain;
 mod floods;
 mod grpc;
