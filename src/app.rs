@@ -166,7 +166,7 @@ impl Sidecar {
                 admission: Arc::clone(&admission),
                 propagation: self.config.propagation,
                 grace: self.config.grace,
-                ..proxy::Settings::new(proxy::Upstream::new(route.upstream))
+                ..proxy::Settings::new(route.upstream.clone())
             };
             proxies.push(proxy::serve(
                 settings,

@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
-use crate::proxy::{Limit, Protocol};
+use crate::proxy::{Limit, Protocol, Upstream};
 use crate::units::{NotADuration, parse_duration};
 
 /// Flags and variables of `sidescale run`, as typed.
@@ -26,7 +26,7 @@ pub struct Given {
     )]
     pub listen: Vec<SocketAddr>,
 
-    /// Inference server to pass them to; repeatable, in pairs with --listen
+    /// Inference server to pass them to, `ip:port` or `unix:/path`; repeatable, in pairs with --listen
     #[arg(
         long,
         env = "SIDESCALE_UPSTREAM",
@@ -34,7 +34,7 @@ pub struct Given {
         value_delimiter = ',',
         default_value = "127.0.0.1:8000"
     )]
-    pub upstream: Vec<SocketAddr>,
+    pub upstream: Vec<Upstream>,
 
     /// By which HTTP requests go to the inference server: `auto` (the client's, where the server speaks it), `http1`, `h2c`
     #[arg(
@@ -183,12 +183,12 @@ pub struct Config {
 }
 
 /// One listener and its upstream.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Route {
     /// Takes requests.
     pub listen: SocketAddr,
     /// Gets them.
-    pub upstream: SocketAddr,
+    pub upstream: Upstream,
 }
 
 /// When the inference server counts as ready.
@@ -320,7 +320,10 @@ impl Given {
         });
         Ok(Config {
             routes: pairs
-                .map(|(&listen, &upstream)| Route { listen, upstream })
+                .map(|(&listen, upstream)| Route {
+                    listen,
+                    upstream: upstream.clone(),
+                })
                 .collect(),
             upstream_protocol,
             upstream_ready,
@@ -391,7 +394,7 @@ impl Given {
                 });
             }
         }
-        for &upstream in &self.upstream {
+        for upstream in self.upstream.iter().filter_map(Upstream::address) {
             let meets = |listen: &SocketAddr| {
                 listen.port() == upstream.port()
                     && (listen.ip() == upstream.ip()

@@ -22,6 +22,7 @@ mod accounts;
 mod admission;
 mod body;
 mod connection;
+mod dial;
 mod drain;
 mod flight;
 mod forward;
@@ -53,6 +54,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::accounts::{Accounts, InFlight, Latencies, Outcome, Reading};
 pub use self::admission::{Admission, Limit};
+pub use self::dial::Upstream;
 pub use self::latency::Durations;
 use self::multiplex::Multiplex;
 use self::pool::Pool;
@@ -60,7 +62,7 @@ pub use self::protocol::Protocol;
 pub use self::routes::Uncounted;
 pub use self::thread::TrafficThread;
 use self::upstream::Watchman;
-pub use self::upstream::{Health, Probe, SettingError, Upstream};
+pub use self::upstream::{Health, Probe, SettingError};
 use crate::clock::Clock;
 use crate::lifecycle::{Lifecycle, Phase, Tasks, TasksHandle};
 
@@ -205,12 +207,18 @@ pub fn serve(
         .set_nonblocking(true)
         .map_err(StartError::Listener)?;
     let address = listener.local_addr().map_err(StartError::Listener)?;
-    let upstream = settings.upstream;
-    let pool = Pool::new(upstream, settings.pool_idle, clock.clone(), tasks.handle());
-    let multiplex = Multiplex::new(upstream, clock.clone(), tasks.handle());
+    let upstream = settings.upstream.clone();
+    let pool = Pool::new(
+        upstream.clone(),
+        settings.pool_idle,
+        clock.clone(),
+        tasks.handle(),
+    );
+    let multiplex = Multiplex::new(upstream.clone(), clock.clone(), tasks.handle());
+    let host = upstream.host();
     let watchman = Watchman::new(upstream, settings.protocol);
     let shared = Arc::new(Shared {
-        host: upstream.host(),
+        host,
         settings,
         accounts,
         clock,

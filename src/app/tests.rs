@@ -104,7 +104,7 @@ fn config(policy: std::path::PathBuf) -> Config {
     Config {
         routes: vec![Route {
             listen: free,
-            upstream: ([127, 0, 0, 1], 9).into(),
+            upstream: proxy::Upstream::new(([127, 0, 0, 1], 9).into()),
         }],
         upstream_protocol: Protocol::default(),
         upstream_ready: UpstreamReady::Tcp,

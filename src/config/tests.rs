@@ -65,9 +65,18 @@ fn listeners_and_upstreams_come_in_pairs_in_their_order() {
     let routes = read(line).expect("valid").routes;
     let ports: Vec<_> = routes
         .iter()
-        .map(|route| (route.listen.port(), route.upstream.port()))
+        .map(|route| {
+            (
+                route.listen.port(),
+                route.upstream.address().map(|it| it.port()),
+            )
+        })
         .collect();
-    assert_eq!(ports, [(1, 3), (2, 4)]);
+    assert_eq!(ports, [(1, Some(3)), (2, Some(4))]);
+    let routes = read("--upstream unix:/run/model.sock")
+        .expect("valid")
+        .routes;
+    assert_eq!(routes[0].upstream.address(), None);
     assert!(refusal("--listen 0.0.0.0:1,0.0.0.0:2").contains("2 of --listen but 1 of --upstream"));
 }
 

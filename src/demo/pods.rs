@@ -19,7 +19,7 @@ use crate::config::{Cluster, Config, Election, Pod, Route, UpstreamReady};
 use crate::lifecycle::Tasks;
 use crate::local;
 use crate::local::kubelet::{Running, Runtime, Signal, Start};
-use crate::proxy::Protocol;
+use crate::proxy::{Protocol, Upstream};
 
 /// Exit code of what was killed: 128 + SIGKILL.
 const KILLED: i32 = 137;
@@ -113,7 +113,7 @@ impl Pods {
         let config = Config {
             routes: vec![Route {
                 listen: at(PORTS.http),
-                upstream: at(PORTS.server),
+                upstream: Upstream::new(at(PORTS.server)),
             }],
             upstream_protocol: Protocol::default(),
             upstream_ready: UpstreamReady::Tcp,

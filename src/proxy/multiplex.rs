@@ -13,13 +13,12 @@ use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::{Request, request};
-use tokio::net::TcpStream;
 use tokio::sync::oneshot;
 
 use super::connection::STREAM_WINDOW;
+use super::dial::Upstream;
 use super::headers::{Refusal, for_http2};
 use super::pool::{CONNECT_TIMEOUT, ConnectError};
-use super::upstream::Upstream;
 use crate::clock::Clock;
 use crate::lifecycle::TasksHandle;
 
@@ -138,7 +137,7 @@ impl Multiplex {
         if let Some(slot) = self.find() {
             return Ok(slot);
         }
-        let connect = connect(self.upstream, &self.tasks);
+        let connect = connect(&self.upstream, &self.tasks);
         let connection = match self.clock.timeout(CONNECT_TIMEOUT, connect).await {
             Ok(connected) => Arc::new(connected?),
             Err(elapsed) => return Err(ConnectError::Timeout(elapsed)),
@@ -193,11 +192,8 @@ impl Drop for Slot {
 }
 
 /// A connection whose server has said what it takes: before that it might be one of HTTP/1.
-async fn connect(upstream: Upstream, tasks: &TasksHandle) -> Result<Connection, ConnectError> {
-    let stream = TcpStream::connect(upstream.address())
-        .await
-        .map_err(ConnectError::Refused)?;
-    stream.set_nodelay(true).map_err(ConnectError::Refused)?;
+async fn connect(upstream: &Upstream, tasks: &TasksHandle) -> Result<Connection, ConnectError> {
+    let stream = upstream.dial().await.map_err(ConnectError::Refused)?;
     let (sender, mut connection) = Builder::new()
         .enable_push(false)
         .initial_max_send_streams(0)

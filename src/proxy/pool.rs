@@ -8,10 +8,10 @@ use std::time::Duration;
 
 use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 
+use super::dial::Upstream;
 use super::request::RequestBody;
-use super::upstream::Upstream;
+
 use crate::clock::{Clock, Elapsed, Instant};
 use crate::lifecycle::TasksHandle;
 
@@ -92,13 +92,11 @@ impl Pool {
 
     /// A new connection.
     pub(super) async fn open(self: &Arc<Self>) -> Result<Lease, ConnectError> {
-        let connect = TcpStream::connect(self.upstream.address());
-        let stream = match self.clock.timeout(CONNECT_TIMEOUT, connect).await {
+        let dial = self.upstream.dial();
+        let stream = match self.clock.timeout(CONNECT_TIMEOUT, dial).await {
             Ok(connected) => connected.map_err(ConnectError::Refused)?,
             Err(elapsed) => return Err(ConnectError::Timeout(elapsed)),
         };
-        // A token of a stream is smaller than a segment: Nagle would hold it back for the next acknowledgement.
-        stream.set_nodelay(true).map_err(ConnectError::Refused)?;
         let (sender, connection) = http1::Builder::new()
             .handshake(TokioIo::new(stream))
             .await

@@ -8,9 +8,9 @@ use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
 
-use super::upstream::{SettingError, Upstream};
+use super::dial::Upstream;
+use super::upstream::SettingError;
 use super::wire::{Carrier, PREFACE};
 
 /// An empty SETTINGS frame: no length, type 4, no flags, stream 0. The preface must be followed by one.
@@ -103,7 +103,7 @@ impl Speech {
     }
 
     /// Asks the server. What is known stands when it does not answer.
-    pub(super) async fn listen(&self, upstream: Upstream) {
+    pub(super) async fn listen(&self, upstream: &Upstream) {
         let Some(heard) = hear(upstream).await else {
             return;
         };
@@ -130,14 +130,14 @@ fn carrier(setting: Protocol, spoken: Spoken, client: Carrier) -> Carrier {
 }
 
 /// `None`: nobody listens.
-async fn hear(upstream: Upstream) -> Option<Spoken> {
+async fn hear(upstream: &Upstream) -> Option<Spoken> {
     let greeting = [&PREFACE[..], SETTINGS].concat();
     let answer = answer_to(upstream, &greeting).await?;
     if !is_settings(&answer) {
         return Some(Spoken::Http1);
     }
     // A server of both is asked in its other tongue, by a request that asks for nothing.
-    let host = upstream.address();
+    let host = upstream.authority();
     let request = format!("OPTIONS * HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
     let answer = answer_to(upstream, request.as_bytes()).await?;
     Some(if answer.starts_with(VERSION) {
@@ -148,8 +148,8 @@ async fn hear(upstream: Upstream) -> Option<Spoken> {
 }
 
 /// The first bytes of an answer, as many as a frame's head has; fewer where the server ended before.
-async fn answer_to(upstream: Upstream, question: &[u8]) -> Option<Vec<u8>> {
-    let mut stream = TcpStream::connect(upstream.address()).await.ok()?;
+async fn answer_to(upstream: &Upstream, question: &[u8]) -> Option<Vec<u8>> {
+    let mut stream = upstream.dial().await.ok()?;
     let mut answer = vec![0; SETTINGS.len()];
     let mut filled = 0;
     // A server that ends in the middle of the question has answered it.

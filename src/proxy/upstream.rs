@@ -4,7 +4,6 @@
 //! when a request found it gone, so that the pod turns unready before the next request is sent there. A GET of a path is
 //! asked in the HTTP that the server speaks; gRPC's own health service would be one more [`Probe`] beside it.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::pin::pin;
 use std::str::FromStr;
 use std::time::Duration;
@@ -12,12 +11,12 @@ use std::time::Duration;
 use bytes::Bytes;
 use futures_util::future::{self, Either};
 use http::uri::PathAndQuery;
-use http::{HeaderValue, Request, StatusCode, header};
+use http::{Request, StatusCode, header};
 use http_body_util::Empty;
 use hyper_util::rt::TokioIo;
-use tokio::net::TcpStream;
 use tokio::sync::{Notify, watch};
 
+use super::dial::{Stream, Upstream};
 use super::protocol::{Protocol, Speech};
 use super::wire::Carrier;
 use crate::clock::Clock;
@@ -35,12 +34,6 @@ const PROBE_PAUSE: Duration = Duration::from_millis(50);
 const LATE_ANSWERS: u32 = 3;
 /// What a probe calls itself in the server's access log.
 const PROBE_AGENT: &str = "sidescale-probe";
-
-/// Where the inference server listens.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Upstream {
-    address: SocketAddr,
-}
 
 /// How the server is asked whether it is ready.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -68,7 +61,7 @@ pub enum Health {
 pub enum SettingError {
     /// Not an address.
     #[error(
-        "upstream `{0}` is not an address in this pod (write ip:port, localhost:port or http://ip:port)"
+        "upstream `{0}` is not an address in this pod (write ip:port, localhost:port, http://ip:port or unix:/path)"
     )]
     Upstream(String),
     /// Not a probe.
@@ -94,48 +87,6 @@ enum Answer {
     Good,
     Late,
     Bad,
-}
-
-// === impl Upstream ===
-
-impl Upstream {
-    /// The server at `address`.
-    pub const fn new(address: SocketAddr) -> Self {
-        Self { address }
-    }
-
-    /// Where it listens, as a Host header says it.
-    pub(super) fn host(self) -> HeaderValue {
-        // The digits, dots, colons and brackets of an address are always a valid value.
-        HeaderValue::try_from(self.address.to_string())
-            .unwrap_or(HeaderValue::from_static("localhost"))
-    }
-
-    /// Where it listens.
-    pub const fn address(self) -> SocketAddr {
-        self.address
-    }
-}
-
-impl FromStr for Upstream {
-    type Err = SettingError;
-
-    fn from_str(text: &str) -> Result<Self, SettingError> {
-        let bare = text.strip_prefix("http://").unwrap_or(text);
-        let bare = bare.strip_suffix('/').unwrap_or(bare);
-        let wrong = || SettingError::Upstream(text.to_owned());
-        let address = match bare.strip_prefix("localhost:") {
-            Some(port) => {
-                let port = port.parse().map_err(|_not_a_port| wrong())?;
-                SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port)
-            }
-            None => bare.parse().map_err(|_not_an_address| wrong())?,
-        };
-        if address.port() == 0 {
-            return Err(wrong());
-        }
-        Ok(Self { address })
-    }
 }
 
 // === impl Probe ===
@@ -227,8 +178,7 @@ impl Watchman {
     }
 
     async fn ask(&self, probe: &Probe, clock: &Clock) -> Answer {
-        let connect = TcpStream::connect(self.upstream.address());
-        let stream = match clock.timeout(PROBE_TIMEOUT, connect).await {
+        let stream = match clock.timeout(PROBE_TIMEOUT, self.upstream.dial()).await {
             Ok(Ok(stream)) => stream,
             Ok(Err(_refused)) => {
                 // What comes up next may be another server.
@@ -243,7 +193,7 @@ impl Watchman {
         let Probe::Http(path) = probe else {
             return Answer::Good;
         };
-        let answer = ask_http(stream, self.upstream, path, self.carrier(Carrier::Http1));
+        let answer = ask_http(stream, &self.upstream, path, self.carrier(Carrier::Http1));
         let answer = clock.timeout(PROBE_TIMEOUT, answer).await;
         answer.unwrap_or(Answer::Late)
     }
@@ -254,7 +204,7 @@ impl Watchman {
         if !self.speech.is_open() {
             return;
         }
-        let heard = clock.timeout(PROBE_TIMEOUT, self.speech.listen(self.upstream));
+        let heard = clock.timeout(PROBE_TIMEOUT, self.speech.listen(&self.upstream));
         if let Err(elapsed) = heard.await {
             tracing::debug!(%elapsed, "the upstream did not say what it speaks");
         }
@@ -279,8 +229,8 @@ impl Watchman {
 }
 
 async fn ask_http(
-    stream: TcpStream,
-    upstream: Upstream,
+    stream: Stream,
+    upstream: &Upstream,
     path: &PathAndQuery,
     carrier: Carrier,
 ) -> Answer {
@@ -294,11 +244,7 @@ async fn ask_http(
     }
 }
 
-async fn ask_http1(
-    stream: TcpStream,
-    upstream: Upstream,
-    path: &PathAndQuery,
-) -> Option<StatusCode> {
+async fn ask_http1(stream: Stream, upstream: &Upstream, path: &PathAndQuery) -> Option<StatusCode> {
     let request = Request::get(path.as_str())
         .header(header::HOST, upstream.host())
         .header(header::CONNECTION, "close")
@@ -317,12 +263,8 @@ async fn ask_http1(
     Some(response.ok()?.status())
 }
 
-async fn ask_http2(
-    stream: TcpStream,
-    upstream: Upstream,
-    path: &PathAndQuery,
-) -> Option<StatusCode> {
-    let request = Request::get(format!("http://{}{path}", upstream.address()))
+async fn ask_http2(stream: Stream, upstream: &Upstream, path: &PathAndQuery) -> Option<StatusCode> {
+    let request = Request::get(format!("http://{}{path}", upstream.authority()))
         .header(header::USER_AGENT, PROBE_AGENT)
         .body(())
         .ok()?;
@@ -338,23 +280,6 @@ async fn ask_http2(
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn an_upstream_is_an_address_in_this_pod() {
-        for text in [
-            "127.0.0.1:8000",
-            "localhost:8000",
-            "http://127.0.0.1:8000/",
-            "http://localhost:8000",
-        ] {
-            let upstream: Upstream = text.parse().expect(text);
-            assert_eq!(upstream.address(), ([127, 0, 0, 1], 8000).into(), "{text}");
-        }
-        for text in ["", "8000", "model:8000", "127.0.0.1:0", "localhost:x"] {
-            let error = text.parse::<Upstream>().expect_err(text);
-            assert!(error.to_string().contains("ip:port"), "{error}");
-        }
-    }
 
     #[test]
     fn a_probe_is_tcp_or_a_path() {

@@ -14,4 +14,5 @@ mod keep_alive;
 mod model_server;
 mod pod;
 mod proxy;
+mod unix;
 mod wire;
