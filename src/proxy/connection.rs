@@ -5,8 +5,8 @@
 //! after that is closed only when a turn of the reactor has shown that the kernel holds nothing unread; a connection
 //! that has not carried a request yet is given a moment for its first.
 //!
-//! HTTP/2 has a word for it: GOAWAY, which hyper says in two steps, so that a stream which was opened before the client
-//! heard of it is served. It is said when the endpoints have propagated, and not before: a client would only come back
+//! HTTP/2 has a word for it: GOAWAY, which hyper says in two steps, so that a stream which was sent before the client
+//! heard of it is served; of one that comes still later the second step says that it was not taken. It is said when the endpoints have propagated, and not before: a client would only come back
 //! to where its Service still sends it.
 
 use std::convert::Infallible;
@@ -142,35 +142,36 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 fn start(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
-    let open = shared.open.token();
-    let serving = serve(Arc::clone(shared), stream, peer);
-    shared.tasks.spawn(async move {
+    let (shared, open) = (Arc::clone(shared), shared.open.token());
+    // A future that is made outside and awaited inside takes its room twice.
+    let tasks = shared.tasks.clone();
+    tasks.spawn(async move {
         let _open = open;
-        if let Err(error) = serving.await {
+        if let Err(error) = serve(&shared, stream, peer).await {
             tracing::debug!(%error, %peer, "a client's connection ended");
         }
     });
 }
 
-async fn serve(shared: Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
+async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> hyper::Result<()> {
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, %peer, "a client left at once");
         return Ok(());
     }
     let state = Arc::new(WireState::default());
     let mut wire = Wire::new(stream, Arc::clone(&state));
-    let Some(carrier) = first_bytes(&shared, &state, &mut wire).await else {
+    let Some(carrier) = first_bytes(shared, &state, &mut wire).await else {
         return Ok(());
     };
     let client = Arc::new(Client {
-        shared: Arc::clone(&shared),
+        shared: Arc::clone(shared),
         peer: Peer::new(peer.ip()),
         carrier,
         wire: Arc::clone(&state),
     });
     match carrier {
-        Carrier::Http1 => serve_http1(&shared, &state, wire, client).await,
-        Carrier::Http2 => serve_http2(&shared, &state, wire, client).await,
+        Carrier::Http1 => serve_http1(shared, &state, wire, client).await,
+        Carrier::Http2 => Box::pin(serve_http2(shared, &state, wire, client)).await,
     }
 }
 
@@ -204,10 +205,8 @@ async fn serve_http1(
     wire: Wire,
     client: Arc<Client>,
 ) -> hyper::Result<()> {
-    let service = service_fn(move |request: Request<Incoming>| {
-        let answer = forward(Arc::clone(&client), request);
-        async move { answer.await as Result<_, Infallible> }
-    });
+    // Not inside another future: it would be held, and moved for each request, twice.
+    let service = service_fn(move |request| forward(Arc::clone(&client), request));
     let mut builder = http1::Builder::new();
     // See `PATROL_PERIOD`.
     builder.header_read_timeout(None);

@@ -119,7 +119,7 @@ async fn answer(
     };
     let body = match carrier {
         Carrier::Http1 => body,
-        Carrier::Http2 => match stream::exchange(shared, &head, body).await {
+        Carrier::Http2 => match Box::pin(stream::exchange(shared, &head, body)).await {
             Ok(response) => return Ok(Answered::Http2(response)),
             Err(Failed::Misheard { source, unsent }) => {
                 shared.watchman.misheard();
@@ -151,7 +151,9 @@ async fn send(
         // connection. Anything else may have been acted on there, and is not ours to repeat.
         Some(request) if lease.reused => {
             shared.pool.clear();
-            let mut lease = shared.pool.open().await.map_err(Failed::Connect)?;
+            let mut lease = Box::pin(shared.pool.open())
+                .await
+                .map_err(Failed::Connect)?;
             match lease.sender.try_send_request(request).await {
                 Ok(response) => Ok((response, lease)),
                 Err(error) => Err(Failed::sending(error.into_error())),

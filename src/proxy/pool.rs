@@ -86,7 +86,8 @@ impl Pool {
                 reused: true,
                 pool: Arc::clone(self),
             }),
-            None => self.open().await,
+            // Seldom, and larger than all the rest of a request.
+            None => Box::pin(self.open()).await,
         }
     }
 

@@ -248,7 +248,7 @@ async fn a_tunnel_holds_a_drain_up_until_it_ends() {
     assert_eq!(pod.reading().completions, 1);
 }
 
-/// Clients that send all the time until a GOAWAY tells them to go elsewhere, and never retry.
+/// Clients that send all the time until a GOAWAY tells them to go elsewhere.
 #[tokio::test]
 async fn a_drain_loses_no_stream_under_load() {
     let server = Server::start().await;
@@ -259,10 +259,15 @@ async fn a_drain_loses_no_stream_under_load() {
         let streams = (0..10).map(async |_stream| {
             // A new request fails at once when the client knows that it must go: then nothing was sent.
             while let Ok(mut call) = client.open(http2::post("/echo"), false).await {
-                call.stream
-                    .send_data(Bytes::from("hello"), true)
-                    .expect("sent");
-                let answer = call.answer().await.expect("answered");
+                // As may this, where the GOAWAY has come meanwhile.
+                drop(call.stream.send_data(Bytes::from("hello"), true));
+                let answer = match call.answer().await {
+                    Ok(answer) => answer,
+                    // A client of h2 acknowledges the first GOAWAY before it sends what it has opened by then. The
+                    // second one says of it that it was not taken, and clients send it elsewhere.
+                    Err(error) if error.is_go_away() && error.is_remote() => return,
+                    Err(error) => panic!("{error}"),
+                };
                 assert_eq!(
                     (answer.status.as_u16(), &answer.body[..]),
                     (200, &b"hello"[..])

@@ -105,6 +105,59 @@ async fn a_rapid_reset_ends_its_own_connection_alone() {
     lives_through(&pod, &server, harm).await;
 }
 
+/// Each of them keeps to what one connection may do; together they would be too much for the one that they share.
+#[tokio::test]
+async fn many_that_reset_a_little_do_not_add_up_upstream() {
+    let server = Server::start().await;
+    let pod = Pod::ready(server.address).await;
+    let mut hello = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n".to_vec();
+    hello.extend(frame(SETTINGS, 0, 0, &[]));
+    // The same without a reset is a request.
+    let mut honest = TcpStream::connect(pod.address()).await.expect("it accepts");
+    honest.write_all(&hello).await.expect("written");
+    let request = frame(HEADERS, END_HEADERS | END_STREAM, 1, HEAD);
+    honest.write_all(&request).await.expect("written");
+    pod.accounted(|now| now.in_flight == 1).await;
+    drop(honest);
+    pod.accounted(|now| now.client_gone == 1).await;
+    let mut pairs = Vec::new();
+    for turn in 0..15 {
+        pairs.extend(frame(HEADERS, END_HEADERS | END_STREAM, 2 * turn + 1, HEAD));
+        pairs.extend(frame(RST_STREAM, 0, 2 * turn + 1, &CANCEL));
+    }
+    let harm = async {
+        for _round in 0..10 {
+            let clients = (0..20).map(async |_client| {
+                let mut stream = TcpStream::connect(pod.address()).await.expect("it accepts");
+                stream.write_all(&hello).await.expect("written");
+                stream
+            });
+            let clients = join_all(clients).await;
+            // All in one turn, with no await in between.
+            for client in &clients {
+                let written = client.try_write(&pairs).expect("written");
+                assert_eq!(written, pairs.len());
+            }
+            for mut client in clients {
+                // Its answer says that all before it was read.
+                let ping = frame(PING, 0, 0, &[0; 8]);
+                client.write_all(&ping).await.expect("written");
+                while within(kind_of_next(&mut client)).await != PING {}
+            }
+        }
+    };
+    lives_through(&pod, &server, harm).await;
+}
+
+async fn kind_of_next(stream: &mut TcpStream) -> u8 {
+    let mut head = [0; 9];
+    stream.read_exact(&mut head).await.expect("a frame");
+    let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+    let mut payload = vec![0; length as usize];
+    stream.read_exact(&mut payload).await.expect("whole");
+    head[3]
+}
+
 /// Slow enough that every request gets upstream before it is taken back.
 #[tokio::test]
 async fn requests_that_are_taken_back_upstream_cost_no_neighbour_its_stream() {

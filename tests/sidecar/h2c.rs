@@ -6,7 +6,7 @@ use h2::Reason;
 use http::{HeaderMap, Request, StatusCode};
 use sidescale::proxy::{Health, Probe, Protocol};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 
 use crate::http2::{Client, FLOOD_FRAMES, Server, get, post, read_frame};
 use crate::model_server::ModelServer;
@@ -182,6 +182,103 @@ async fn half_a_request_never_looks_whole_upstream() {
         assert_eq!(pod.reading().client_gone, 2);
     }
     http2.was_reset(Reason::CANCEL, 2).await;
+}
+
+/// A server may answer in full and read on; then nothing but the rest of the request is left of it.
+#[tokio::test]
+async fn half_a_request_that_was_answered_never_looks_whole_either() {
+    let server = Server::start().await;
+    let pod = Pod::ready(server.address).await;
+    let client = Client::connect(pod.address()).await;
+    for reset in [true, false] {
+        let mut call = client.open(post("/accepted"), false).await.expect("sent");
+        call.send("half").await;
+        assert_eq!(read_all(&mut call).await.expect("answered"), "accepted");
+        if reset {
+            call.stream.send_reset(Reason::NO_ERROR);
+            server.was_reset(Reason::CANCEL, 1).await;
+            assert_eq!(server.whole_requests(), 0);
+        } else {
+            call.send("and half").await;
+            call.stream.send_data(Bytes::new(), true).expect("sent");
+            while server.whole_requests() == 0 {
+                tokio::task::yield_now().await;
+            }
+        }
+    }
+    assert_eq!(pod.reading().completions, 2);
+}
+
+/// The server reads nothing of the request, so nothing of it is read here, and its end is not seen by that.
+#[tokio::test]
+async fn a_client_that_leaves_a_stalled_upload_resets_it_upstream() {
+    let server = Server::start().await;
+    let pod = Pod::ready(server.address).await;
+    let client = Client::connect(pod.address()).await;
+    let mut call = client.open(post("/drip"), false).await.expect("sent");
+    let response = within(&mut call.response).await.expect("a head");
+    let mut body = response.into_body();
+    let one = within(read_frame(&mut body)).await.expect("more");
+    assert_eq!(one.expect("whole"), "one");
+    call.stream.reserve_capacity(1 << 20);
+    let large = Bytes::from(vec![0; 1 << 20]);
+    call.stream.send_data(large, false).expect("buffered");
+    for _turn in 0..200 {
+        tokio::task::yield_now().await;
+    }
+    drop((call, body));
+    server.was_reset(Reason::CANCEL, 1).await;
+    pod.accounted(|now| now.in_flight == 0 && now.client_gone == 1)
+        .await;
+}
+
+/// The same before there is a response, byte by byte: neither a last chunk nor the end of a stream.
+#[tokio::test]
+async fn half_a_request_is_never_ended_on_the_wire() {
+    let server = Server::start().await;
+    let pod = Pod::ready(server.address).await;
+    for _round in 0..20 {
+        taken_back(&pod).await;
+    }
+    server.was_reset(Reason::CANCEL, 20).await;
+    assert_eq!(server.whole_requests(), 0);
+    let listener = TcpListener::bind(crate::http2::any()).await;
+    let listener = listener.expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let pod = Pod::start(address, |settings| settings.protocol = Protocol::Http1);
+    for _round in 0..20 {
+        let taken = taken_back(&pod);
+        let read = async {
+            loop {
+                let (mut stream, _peer) = within(listener.accept()).await.expect("a connection");
+                let mut seen = String::new();
+                within(stream.read_to_string(&mut seen))
+                    .await
+                    .expect("read");
+                // A probe says nothing.
+                if !seen.is_empty() {
+                    return seen;
+                }
+            }
+        };
+        let ((), seen) = tokio::join!(taken, read);
+        assert!(seen.ends_with("4\r\nhalf\r\n"), "{seen:?}");
+    }
+}
+
+/// A request that is reset without an error, in the middle of its body.
+async fn taken_back(pod: &Pod) {
+    let gone = pod.reading().client_gone;
+    let client = Client::connect(pod.address()).await;
+    let mut call = client.open(post("/whole"), false).await.expect("sent");
+    call.send("half").await;
+    pod.accounted(|now| now.in_flight == 1).await;
+    for _turn in 0..20 {
+        tokio::task::yield_now().await;
+    }
+    call.stream.send_reset(Reason::NO_ERROR);
+    pod.accounted(|now| now.in_flight == 0 && now.client_gone == gone + 1)
+        .await;
 }
 
 #[tokio::test]

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use crate::pod::within;
 
-/// Frames of `/flood`, of 16 KiB each: more than any window in between.
+/// Length of `/flood` in frames of 16 KiB: more than any window in between.
 pub(crate) const FLOOD_FRAMES: usize = 512;
 
 /// The server; dropping it is its death.
@@ -34,6 +34,7 @@ struct State {
     requests: AtomicU64,
     /// Requests to be refused before one is taken.
     refusals: AtomicU64,
+    whole: AtomicU64,
     waiting: watch::Sender<u64>,
     /// By reason.
     resets: watch::Sender<BTreeMap<u32, u64>>,
@@ -121,6 +122,11 @@ impl Server {
         self.state.connections.load(SeqCst)
     }
 
+    /// Requests to `/whole` that came to their end.
+    pub(crate) fn whole_requests(&self) -> u64 {
+        self.state.whole.load(SeqCst)
+    }
+
     /// The next `requests` are refused, as provably not taken.
     pub(crate) fn refuse(&self, requests: u64) {
         self.state.refusals.store(requests, SeqCst);
@@ -151,69 +157,12 @@ impl Server {
 }
 
 async fn answer(state: Arc<State>, request: Request<RecvStream>, mut respond: SendResponse<Bytes>) {
-    let (head, mut body) = request.into_parts();
     let refuse = |left: u64| left.checked_sub(1);
     if state.refusals.fetch_update(SeqCst, SeqCst, refuse).is_ok() {
         return respond.send_reset(Reason::REFUSED_STREAM);
     }
     state.requests.fetch_add(1, SeqCst);
-    let path = head.uri.path().to_owned();
-    let done = async {
-        match path.as_str() {
-            "/hang" => {
-                state.waiting.send_modify(|count| *count += 1);
-                poll_fn(|cx| respond.poll_reset(cx)).await.map(Some)
-            }
-            "/head" => {
-                let mut lines: Vec<String> = head
-                    .headers
-                    .iter()
-                    .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
-                    .collect();
-                lines.sort();
-                let text = format!("{} {}\n{}\n", head.method, head.uri, lines.join("\n"));
-                let mut stream = respond.send_response(Response::new(()), false)?;
-                write(&mut stream, Bytes::from(text), true).await
-            }
-            // Answers at once, and takes no more of the request.
-            "/early" => {
-                let mut stream = respond.send_response(with_status(413), false)?;
-                // The drop of the rest resets the stream without an error, after what was sent.
-                write(&mut stream, Bytes::from("too large"), true).await
-            }
-            "/flood" => {
-                let mut stream = respond.send_response(Response::new(()), false)?;
-                for _frame in 0..FLOOD_FRAMES {
-                    let sent = write(&mut stream, Bytes::from(vec![0; 16_384]), false).await?;
-                    if sent.is_some() {
-                        return Ok(sent);
-                    }
-                }
-                write(&mut stream, Bytes::new(), true).await
-            }
-            "/drip" => {
-                let mut stream = respond.send_response(Response::new(()), false)?;
-                write(&mut stream, Bytes::from("one"), false).await?;
-                poll_fn(|cx| stream.poll_reset(cx)).await.map(Some)
-            }
-            _ => match path.strip_prefix("/reset/").map(str::parse) {
-                Some(code) => {
-                    let mut stream = respond.send_response(Response::new(()), false)?;
-                    write(&mut stream, Bytes::from("one"), false).await?;
-                    // The client says that it has read the first piece.
-                    read_frame(&mut body).await.transpose()?;
-                    stream.send_reset(Reason::from(code.unwrap_or(2)));
-                    Ok(None)
-                }
-                None if path.starts_with("/echo.Echo/") => {
-                    serve_grpc(&path, body, &mut respond).await
-                }
-                None => echo(body, &mut respond).await,
-            },
-        }
-    };
-    let done: Result<Option<Reason>, h2::Error> = done.await;
-    let reason = match done {
+    let reason = match serve(&state, request, &mut respond).await {
         Ok(reason) => reason,
         Err(error) => error.reason(),
     };
@@ -222,6 +171,84 @@ async fn answer(state: Arc<State>, request: Request<RecvStream>, mut respond: Se
             .resets
             .send_modify(|seen| *seen.entry(reason.into()).or_default() += 1);
     }
+}
+
+/// Answers by path, and says why the client has reset the stream, if it has.
+async fn serve(
+    state: &State,
+    request: Request<RecvStream>,
+    respond: &mut SendResponse<Bytes>,
+) -> Result<Option<Reason>, h2::Error> {
+    let (head, mut body) = request.into_parts();
+    let path = head.uri.path();
+    match path {
+        "/hang" => {
+            state.waiting.send_modify(|count| *count += 1);
+            poll_fn(|cx| respond.poll_reset(cx)).await.map(Some)
+        }
+        "/head" => {
+            let mut stream = respond.send_response(Response::new(()), false)?;
+            write(&mut stream, text_of(&head), true).await
+        }
+        // Answers in full, and reads on.
+        "/accepted" => {
+            let mut stream = respond.send_response(Response::new(()), false)?;
+            write(&mut stream, Bytes::from("accepted"), true).await?;
+            read_whole(state, &mut body).await?;
+            Ok(None)
+        }
+        // Answers nothing, and notes a request that has ended.
+        "/whole" => {
+            read_whole(state, &mut body).await?;
+            poll_fn(|cx| respond.poll_reset(cx)).await.map(Some)
+        }
+        // Answers at once, and takes no more of the request.
+        "/early" => {
+            let mut stream = respond.send_response(with_status(413), false)?;
+            // The drop of the rest resets the stream without an error, after what was sent.
+            write(&mut stream, Bytes::from("too large"), true).await
+        }
+        "/flood" => {
+            let mut stream = respond.send_response(Response::new(()), false)?;
+            let flood = Bytes::from(vec![0; FLOOD_FRAMES * 16_384]);
+            write(&mut stream, flood, true).await
+        }
+        "/drip" => {
+            let mut stream = respond.send_response(Response::new(()), false)?;
+            write(&mut stream, Bytes::from("one"), false).await?;
+            poll_fn(|cx| stream.poll_reset(cx)).await.map(Some)
+        }
+        _ => match path.strip_prefix("/reset/").map(str::parse) {
+            Some(code) => {
+                let mut stream = respond.send_response(Response::new(()), false)?;
+                write(&mut stream, Bytes::from("one"), false).await?;
+                // The client says that it has read the first piece.
+                read_frame(&mut body).await.transpose()?;
+                stream.send_reset(Reason::from(code.unwrap_or(2)));
+                Ok(None)
+            }
+            None if path.starts_with("/echo.Echo/") => serve_grpc(path, body, respond).await,
+            None => echo(body, respond).await,
+        },
+    }
+}
+
+/// The request's head, a field a line, in the order of their names.
+fn text_of(head: &http::request::Parts) -> Bytes {
+    let fields = head.headers.iter();
+    let mut lines: Vec<String> = fields
+        .map(|(name, value)| format!("{name}: {}", value.to_str().expect("text")))
+        .collect();
+    lines.sort();
+    format!("{} {}\n{}\n", head.method, head.uri, lines.join("\n")).into()
+}
+
+async fn read_whole(state: &State, body: &mut RecvStream) -> Result<(), h2::Error> {
+    while let Some(data) = read_frame(body).await {
+        data?;
+    }
+    state.whole.fetch_add(1, SeqCst);
+    Ok(())
 }
 
 /// Head, data and trailers come back as they come in.
