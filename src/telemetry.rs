@@ -52,6 +52,7 @@
 
 mod exposition;
 mod families;
+mod family;
 mod logs;
 mod readings;
 

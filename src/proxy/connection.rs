@@ -6,8 +6,9 @@
 //! that has not carried a request yet is given a moment for its first.
 //!
 //! HTTP/2 has a word for it: GOAWAY, which hyper says in two steps, so that a stream which was sent before the client
-//! heard of it is served; of one that comes still later the second step says that it was not taken. It is said when the endpoints have propagated, and not before: a client would only come back
-//! to where its Service still sends it.
+//! heard of it is served; of one that comes still later the second step says that it was not taken. It is said when the
+//! endpoints have propagated, and not before: a client would only come back to where its
+//! Service still sends it.
 
 use std::convert::Infallible;
 use std::io;

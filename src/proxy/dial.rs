@@ -10,7 +10,7 @@ use http::HeaderValue;
 use tokio::net::{TcpStream, UnixStream};
 use tokio_util::either::Either;
 
-use super::upstream::SettingError;
+use super::setting::SettingError;
 
 /// What stands in front of the path of a Unix socket.
 const UNIX: &str = "unix:";

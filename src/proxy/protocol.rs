@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::dial::Upstream;
-use super::upstream::SettingError;
+use super::setting::SettingError;
 use super::wire::{Carrier, PREFACE};
 
 /// An empty SETTINGS frame: no length, type 4, no flags, stream 0. The preface must be followed by one.

@@ -18,6 +18,7 @@ use tokio::sync::{Notify, watch};
 
 use super::dial::{Stream, Upstream};
 use super::protocol::{Protocol, Speech};
+use super::setting::SettingError;
 use super::wire::Carrier;
 use crate::clock::Clock;
 
@@ -54,22 +55,6 @@ pub enum Health {
     Ready,
     /// It has answered, and does no more.
     Down,
-}
-
-/// What is wrong with an upstream or a probe somebody typed.
-#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-pub enum SettingError {
-    /// Not an address.
-    #[error(
-        "upstream `{0}` is not an address in this pod (write ip:port, localhost:port, http://ip:port or unix:/path)"
-    )]
-    Upstream(String),
-    /// Not a probe.
-    #[error("readiness probe `{0}` is not known (write tcp or http:/path)")]
-    Probe(String),
-    /// Not a protocol.
-    #[error("upstream protocol `{0}` is not known (write auto, http1 or h2c)")]
-    Protocol(String),
 }
 
 /// Asks the server, and knows the last answer.

@@ -10,8 +10,8 @@ use prometheus_client::metrics::MetricType;
 use prometheus_client::registry::Registry;
 
 use super::families::FAMILIES;
+use super::family::{Kind, Sample, Value};
 use super::readings::Readings;
-use crate::proxy::Durations;
 
 /// What `/metrics` says it is.
 pub const CONTENT_TYPE: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
@@ -29,34 +29,6 @@ pub fn render(readings: Readings) -> String {
     let mut text = String::new();
     encode(&mut text, &registry).expect("writing to a string does not fail");
     text
-}
-
-/// One metric family: what it is called and how it is read. A row of the table in the module's documentation each.
-pub(super) struct Family {
-    /// Without the prefix, and for counters without `_total`.
-    pub(super) name: &'static str,
-    pub(super) kind: Kind,
-    pub(super) help: &'static str,
-    pub(super) read: fn(&Readings) -> Vec<Sample>,
-}
-
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Kind {
-    Counter,
-    Gauge,
-    Histogram,
-    Info,
-}
-
-/// One value, with at most one label.
-pub(super) struct Sample {
-    pub(super) label: Option<(&'static str, &'static str)>,
-    pub(super) value: Value,
-}
-
-pub(super) enum Value {
-    Number(f64),
-    Durations(Durations),
 }
 
 #[derive(Debug)]

@@ -1,6 +1,6 @@
 //! The metric families, one row each.
 
-use super::exposition::{Family, Kind, Sample, Value};
+use super::family::{Family, Kind, Sample, Value};
 use crate::lifecycle::Phase;
 use crate::proxy::{Durations, Latencies};
 use crate::telemetry::{Fleet, Readings, Requests};
