@@ -155,7 +155,7 @@ impl Sidecar {
         control: &Tasks,
     ) -> Result<Arc<Shared>, StartError> {
         let clock = self.clock.clone();
-        let given = self.accounts.as_ref().map(Arc::clone);
+        let given = self.accounts.clone();
         let accounts = given.unwrap_or_else(|| Arc::new(proxy::Accounts::new(clock.clone())));
         let admission = Arc::new(proxy::Admission::new(self.config.limit));
         let mut proxies = Vec::new();

@@ -27,6 +27,6 @@ pub use world::{Witness, World};
     clippy::cast_sign_loss,
     reason = "clamped to the range of u32; NaN becomes 0"
 )]
-fn pods(quotient: f64) -> u32 {
+pub(crate) fn pods(quotient: f64) -> u32 {
     quotient.ceil().clamp(0.0, f64::from(u32::MAX)) as u32
 }

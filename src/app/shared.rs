@@ -12,6 +12,7 @@ use super::board::Board;
 use super::faults::Faults;
 use crate::clock::Clock;
 use crate::config::Config;
+use crate::cpu::CpuGroup;
 use crate::fleet::member::Counts;
 use crate::gpu;
 use crate::leader::Candidacy;
@@ -39,6 +40,8 @@ pub(super) struct Shared {
     pub(super) identity: String,
     pub(super) admin: SocketAddr,
     pub(super) faults: Faults,
+    /// What limits this process's CPU time; found once, read at each scrape.
+    pub(super) cpu: Option<CpuGroup>,
     /// A request arrived above the threshold: report at once.
     pub(super) overrun: Arc<Notify>,
     pub(super) gpu: watch::Receiver<Option<gpu::Sample>>,
@@ -85,6 +88,7 @@ impl Shared {
         Self {
             identity: identity(&config.pod.name, epoch),
             faults: Faults::new(clock.clone()),
+            cpu: CpuGroup::of_this_process(),
             config,
             clock,
             accounts,

@@ -16,17 +16,13 @@ use crate::telemetry::{self, Leadership, Readings, Requests};
 #[derive(Debug)]
 pub(super) struct PodSource {
     shared: Arc<Shared>,
-    cpu: Option<CpuGroup>,
 }
 
 // === impl PodSource ===
 
 impl PodSource {
     pub(super) fn new(shared: Arc<Shared>) -> Self {
-        Self {
-            shared,
-            cpu: CpuGroup::of_this_process(),
-        }
+        Self { shared }
     }
 
     fn readings(&self) -> Readings {
@@ -41,8 +37,8 @@ impl PodSource {
             phase: shared.phase(),
             requests: Some(self.requests()),
             gpu: (*shared.gpu.borrow()).map(Into::into),
-            cpu_limit: self.cpu.as_ref().and_then(CpuGroup::limit),
-            cpu_throttled: self.cpu.as_ref().and_then(CpuGroup::throttled),
+            cpu_limit: shared.cpu.as_ref().and_then(CpuGroup::limit),
+            cpu_throttled: shared.cpu.as_ref().and_then(CpuGroup::throttled),
             member: shared.member_counts().map(Counts::read).unwrap_or_default(),
             leadership: Leadership {
                 is_leader: board.is_some(),

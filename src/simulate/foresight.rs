@@ -9,7 +9,7 @@ use std::collections::VecDeque;
 
 use super::Settings;
 use super::timeline::Timeline;
-use crate::baseline::World;
+use crate::baseline::{World, pods};
 
 /// Half of the minute around a moment, in seconds.
 const HALF: usize = 30;
@@ -51,7 +51,7 @@ impl Foresight {
         let second = usize::try_from(offset.saturating_sub(self.start)).unwrap_or(usize::MAX);
         let rate = self.highest.get(second).copied().unwrap_or(0.0);
         let need = rate / self.share + world.waiting() / (DRAIN * self.pod_rps);
-        whole(need).clamp(self.bounds.0, self.bounds.1.max(self.bounds.0))
+        pods(need).clamp(self.bounds.0, self.bounds.1.max(self.bounds.0))
     }
 }
 
@@ -91,15 +91,6 @@ fn highest(means: &[f64], reach: usize) -> Vec<f64> {
         highest[place] = peaks.front().map_or(*mean, |peak| means[*peak]);
     }
     highest
-}
-
-#[expect(
-    clippy::cast_possible_truncation,
-    clippy::cast_sign_loss,
-    reason = "not below 0, and more than u32 holds is clamped to the bounds anyway"
-)]
-fn whole(pods: f64) -> u32 {
-    pods.ceil() as u32
 }
 
 #[cfg(test)]
