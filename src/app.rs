@@ -9,6 +9,7 @@ mod checkpoint;
 mod connect;
 mod faults;
 mod member;
+mod pacer;
 mod participant;
 mod policy_file;
 mod reign;
@@ -21,10 +22,12 @@ use std::sync::Arc;
 
 use rand::SeedableRng as _;
 use rand::rngs::StdRng;
+use socket2::{Domain, Socket, Type};
 use tokio::runtime::Handle;
 use tokio::sync::mpsc;
 
 pub use self::connect::{ConnectError, Connection, Connector};
+pub use self::pacer::pace_under;
 pub use self::policy_file::PolicyFileError;
 use self::shared::Shared;
 use crate::admin;
@@ -38,6 +41,11 @@ use crate::lifecycle::{Lifecycle, Tasks};
 use crate::policy::Policy;
 use crate::proxy;
 use crate::report::meter::Meter;
+
+/// Connections that wait to be accepted, as far as the kernel allows (4,096, unless it was told otherwise). When a pod turns
+/// ready a whole fleet's clients may come at once: of the ones that find the queue full, the handshake is repeated after a
+/// second.
+const BACKLOG: i32 = 4_096;
 
 /// All that a sidecar is started from.
 #[derive(Debug)]
@@ -158,12 +166,14 @@ impl Sidecar {
         let given = self.accounts.clone();
         let accounts = given.unwrap_or_else(|| Arc::new(proxy::Accounts::new(clock.clone())));
         let admission = Arc::new(proxy::Admission::new(self.config.limit));
+        let connections = Arc::<proxy::Connections>::default();
         let mut proxies = Vec::new();
         for (route, listener) in self.config.routes.iter().zip(listeners) {
             let settings = proxy::Settings {
                 protocol: self.config.upstream_protocol,
                 probe: self.probe(),
                 admission: Arc::clone(&admission),
+                connections: Arc::clone(&connections),
                 propagation: self.config.propagation,
                 grace: self.config.grace,
                 ..proxy::Settings::new(route.upstream.clone())
@@ -309,9 +319,17 @@ fn listen(flag: &'static str, address: SocketAddr) -> Result<TcpListener, StartE
         address,
         source,
     };
-    let listener = TcpListener::bind(address).map_err(failed)?;
-    listener.set_nonblocking(true).map_err(failed)?;
-    Ok(listener)
+    bind(address).map_err(failed)
+}
+
+fn bind(address: SocketAddr) -> std::io::Result<TcpListener> {
+    let socket = Socket::new(Domain::for_address(address), Type::STREAM, None)?;
+    // As std does: a restarted sidecar must not wait for the connections of the one before.
+    socket.set_reuse_address(true)?;
+    socket.bind(&address.into())?;
+    socket.listen(BACKLOG)?;
+    socket.set_nonblocking(true)?;
+    Ok(socket.into())
 }
 
 /// The address with the port that the system chose, where it was asked to.

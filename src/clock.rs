@@ -190,6 +190,11 @@ impl Clock {
         Instant(self.anchor.elapsed().mul_f64(self.speed))
     }
 
+    /// Blocks this thread for `duration`: for threads of long computations alone, never on a runtime's own.
+    pub fn block(&self, duration: Duration) {
+        std::thread::sleep(self.real_time(duration));
+    }
+
     /// Waits for `duration` of this clock.
     pub async fn sleep(&self, duration: Duration) {
         tokio::time::sleep(self.real_time(duration)).await;

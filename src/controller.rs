@@ -16,6 +16,7 @@ use crate::clock::{Instant, Now, Timestamp};
 use crate::fleet::Snapshot;
 use crate::forecast::{Forecast, ForecastPoint, Forecaster};
 use crate::history::{Bucket, History};
+use crate::pace::Pace;
 use crate::plan::{
     FAST_WINDOW, Inputs, Plan, Planner, Recent, SLOW_WINDOW, Unlearnt, Window, Work,
 };
@@ -176,6 +177,12 @@ impl Controller {
             shadows: None,
             memory,
         }
+    }
+
+    /// How its long computations rest.
+    pub fn set_pace(&mut self, pace: &Pace) {
+        self.forecaster.set_pace(pace.clone());
+        self.tuner.set_pace(pace.clone());
     }
 
     /// All that is remembered.

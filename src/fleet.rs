@@ -1,7 +1,7 @@
 //! All pods of the Deployment as one: gathered from the pod watch and the member channels, joined in a [`Snapshot`].
 //!
 //! [`watch`] brings the pods, [`channel`] is the leader's end of the lines to the members and [`member`] the members' own,
-//! [`view`] joins what they bring.
+//! [`view`] joins what they bring. [`spread`] says whose clients should connect anew, so that new pods are found.
 //!
 //! A silent member is unknown, not idle; a pod whose server does not answer yet is starting, not capacity.
 
@@ -18,6 +18,7 @@ mod counted;
 mod lines;
 pub mod member;
 mod phase;
+pub mod spread;
 pub mod view;
 pub mod watch;
 
@@ -99,6 +100,8 @@ pub struct Reading {
     pub draining: bool,
     /// Its GPU, where it has one.
     pub gpu: Option<GpuReading>,
+    /// Connections of its clients, where it says so.
+    pub connections: Option<u64>,
 }
 
 // === impl Snapshot ===

@@ -26,6 +26,7 @@ use self::model::{Model, count};
 use crate::ablation::Parts;
 use crate::clock::{Now, Timestamp};
 use crate::history::History;
+use crate::pace::Pace;
 use crate::units::narrow;
 
 /// Horizons in minutes. A lead time that moves by seconds with every start must not make everything be learnt anew.
@@ -107,6 +108,7 @@ pub struct Forecaster {
     /// The history's revision that the model was fitted to, and when.
     fitted: Option<(u64, Now)>,
     parts: Parts,
+    pace: Pace,
 }
 
 /// The forecast of one minute.
@@ -134,7 +136,13 @@ impl Forecaster {
             present: None,
             fitted: None,
             parts,
+            pace: Pace::default(),
         }
+    }
+
+    /// How it rests while it learns.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     /// The horizon that matters: the experts are judged by what they said this long before. The lead time.
@@ -186,7 +194,7 @@ impl Forecaster {
             // A clock that jumped ahead by more than is kept waits for the next fit.
             let until = minute.min(model.end().saturating_add(count(history.minutes_kept())));
             for value in series(history, from, until) {
-                model.observe(value);
+                model.observe(value, &self.pace);
             }
         }
     }
@@ -284,6 +292,7 @@ impl Forecaster {
             self.horizon,
             known,
             self.parts,
+            &self.pace,
         ));
         self.fitted = Some((history.revision(), now));
     }

@@ -21,7 +21,7 @@
 //! above. `tests/architecture.rs` parses this table and holds the sources to it.
 //!
 //! ```floors
-//!  0 clock units lifecycle causes cpu ablation
+//!  0 clock units lifecycle causes cpu pace ablation
 //!  1 policy proxy gpu api
 //!  2 leader report layer
 //!  3 fleet
@@ -41,7 +41,7 @@
 //! # What is pure
 //!
 //! ```pure
-//! units ablation policy history forecast behavior tuning plan baseline controller leader::machine
+//! units pace ablation policy history forecast behavior tuning plan baseline controller leader::machine
 //! simulate::clairvoyant simulate::columns simulate::foresight simulate::leader simulate::ledger simulate::play
 //! simulate::poisson simulate::summary simulate::timeline backtest::conformal backtest::holt_winters backtest::measure backtest::minutes
 //! backtest::ours backtest::point backtest::table
@@ -71,6 +71,7 @@ pub mod layer;
 pub mod leader;
 pub mod lifecycle;
 pub mod local;
+pub mod pace;
 pub mod plan;
 pub mod policy;
 pub mod proxy;

@@ -10,6 +10,8 @@
 //! and has none for the reason of a reset, so gRPC needs HTTP/2 on both sides. Each stream is a request of its own in the
 //! accounts. What was refused here is told to a client of gRPC in its own terms, see `reply`.
 //!
+//! Connections can be asked to come anew, so that clients which keep theirs find new pods: `connections`.
+//!
 //! Not carried: `Upgrade: h2c`, CONNECT, and WebSocket over HTTP/2 (RFC 8441), which is not offered to clients.
 //!
 //! What hyper decides and this module does not: a request with Content-Length and Transfer-Encoding goes on as chunked
@@ -22,8 +24,10 @@ mod accounts;
 mod admission;
 mod body;
 mod connection;
+mod connections;
 mod dial;
 mod drain;
+mod exchange;
 mod flight;
 mod forward;
 mod headers;
@@ -55,6 +59,7 @@ use tokio_util::task::TaskTracker;
 
 pub use self::accounts::{Accounts, InFlight, Latencies, Outcome, Reading};
 pub use self::admission::{Admission, Limit};
+pub use self::connections::Connections;
 pub use self::dial::Upstream;
 pub use self::latency::Durations;
 use self::multiplex::Multiplex;
@@ -81,6 +86,8 @@ pub struct Settings {
     pub uncounted: Uncounted,
     /// How many requests the server has at once; proxies that share it share its places.
     pub admission: Arc<Admission>,
+    /// The clients' connections; proxies that share it retire theirs together.
+    pub connections: Arc<Connections>,
     /// How long a drain goes on accepting. Endpoints take a second or two to reach every node, some ingresses five;
     /// half of it loses requests there, twice of it makes every scale-down as much longer.
     pub propagation: Duration,
@@ -140,6 +147,7 @@ impl Settings {
             probe: Probe::default(),
             uncounted: Uncounted::default(),
             admission: Arc::default(),
+            connections: Arc::default(),
             propagation: Duration::from_secs(5),
             grace: Duration::from_secs(120),
             pool_idle: Duration::from_millis(1_500),
@@ -168,6 +176,11 @@ impl Proxy {
     /// Whether a drain was asked for.
     pub fn is_draining(&self) -> bool {
         self.lifecycle.phase() >= Phase::Draining
+    }
+
+    /// The clients' connections.
+    pub fn connections(&self) -> &Arc<Connections> {
+        &self.shared.settings.connections
     }
 
     /// How far it is on its way out.

@@ -61,6 +61,8 @@ pub struct Report {
     pub draining: bool,
     /// The GPU at this moment, where there is one.
     pub gpu: Option<GpuReading>,
+    /// Connections of clients that stand at this moment; `None`: it carries none itself, or is too old to say.
+    pub connections: Option<u64>,
 }
 
 /// GPU state at one moment, over the devices of one pod.
@@ -113,6 +115,13 @@ pub enum Down {
     Beacon(Beacon),
     /// Drain, please: the fleet gets smaller by you.
     Drain,
+    /// Let a share of your clients connect anew: they may find pods that have fewer.
+    Retire {
+        /// How many of a thousand connections.
+        per_mille: u16,
+        /// Spread over so long.
+        over_millis: u32,
+    },
     /// The leader goes; the named successor may take the Lease at once.
     Goodbye {
         /// Holder identity of the successor, where there is one.

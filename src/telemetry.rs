@@ -14,6 +14,8 @@
 //! | `sidescale_responses_total` | counter | Responses sent, by status class |
 //! | `sidescale_requests_in_flight` | gauge | Requests in flight, waiting ones included |
 //! | `sidescale_requests_waiting` | gauge | Requests that wait in the sidecar for a place at the server (--max-concurrent) |
+//! | `sidescale_client_connections` | gauge | Connections of clients that stand and were not retired |
+//! | `sidescale_client_connections_retired_total` | counter | Connections of clients ended so that these find new pods |
 //! | `sidescale_requests_in_flight_seconds_total` | counter | Integral of the requests in flight over time |
 //! | `sidescale_request_duration_seconds` | histogram | Times from arrival to end, of the requests completed |
 //! | `sidescale_first_byte_seconds` | histogram | Times from arrival to the response's head, of the requests that the server answered |
@@ -58,4 +60,4 @@ mod readings;
 
 pub use exposition::{CONTENT_TYPE, render};
 pub use logs::{BadFilter, init_logs};
-pub use readings::{Fault, Fleet, Leadership, MemberPort, Readings, Requests};
+pub use readings::{Connections, Fault, Fleet, Leadership, MemberPort, Readings, Requests};

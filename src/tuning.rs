@@ -34,6 +34,7 @@ use crate::ablation::Parts;
 use crate::clock::Timestamp;
 use crate::forecast::Forecaster;
 use crate::history::{Bucket, History};
+use crate::pace::Pace;
 
 /// The step of the candidates' worlds. Cold starts are ten times as long or more.
 const SLOT_MILLIS: i64 = 10_000;
@@ -49,6 +50,8 @@ const LIVES_BACK_SLOTS: i64 = 4 * 8_640;
 const SEASONS_BACK_SLOTS: i64 = 7 * 8_640 + 360;
 /// Slots replayed in one turn at most: some tens of milliseconds of the control thread.
 const SLOTS_A_TURN: i64 = 5_000;
+/// After so many of them others may go first: a tenth of a millisecond.
+const RESTS_EVERY_SLOTS: i64 = 32;
 /// A clock that went back by more than this makes everything be learnt anew.
 const LONGEST_STEP_BACK_SLOTS: i64 = 360;
 /// The candidates are compared this often.
@@ -129,6 +132,7 @@ pub struct Tuner {
     /// Slots lived through.
     age: u32,
     parts: Parts,
+    pace: Pace,
 }
 
 /// The cheapest of all candidates, and of those that only look at the present.
@@ -163,6 +167,7 @@ impl Tuner {
             best: Best::default(),
             age: 0,
             parts,
+            pace: Pace::default(),
         }
     }
 
@@ -210,13 +215,24 @@ impl Tuner {
                 minute.and_then(|(_, rate)| rate)
             });
             self.live(slot, rate, forecaster.foreseen(start), &facts);
+            if slot % RESTS_EVERY_SLOTS == 0 {
+                self.pace.rest();
+            }
         }
         self.next = Some(until);
     }
 
     /// Forgets all: the past is another than was thought, and is replayed.
     pub fn forget(&mut self) {
-        *self = Self::new(self.parts);
+        *self = Self {
+            pace: std::mem::take(&mut self.pace),
+            ..Self::new(self.parts)
+        };
+    }
+
+    /// How it rests while it replays.
+    pub fn set_pace(&mut self, pace: Pace) {
+        self.pace = pace;
     }
 
     /// What the best candidate asks for now; `reactive`: of those that only look at the present. `None` while nothing was

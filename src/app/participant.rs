@@ -178,8 +178,22 @@ impl Participant {
                 let shared = Arc::clone(&self.shared);
                 self.tasks.spawn(async move { shared.drained().await });
             }
+            Order::Retire { per_mille, over } => self.retire(per_mille, over),
             Order::Ended => {}
         }
+    }
+
+    fn retire(&self, per_mille: u16, over: Duration) {
+        let Some(connections) = self.shared.connections().map(Arc::clone) else {
+            return;
+        };
+        info!(
+            open = connections.open(),
+            per_mille, "clients should connect anew: there are new pods"
+        );
+        let clock = self.shared.clock.clone();
+        self.tasks
+            .spawn(async move { connections.retire(per_mille, over, &clock).await });
     }
 
     fn see(&self, term: u64, admin: Option<std::net::SocketAddr>) {

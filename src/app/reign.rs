@@ -5,6 +5,7 @@
 
 mod beginning;
 mod events;
+mod mind;
 mod past;
 mod turns;
 mod writer;
@@ -17,6 +18,7 @@ use tracing::info;
 
 use self::beginning::Senders;
 use self::events::Gathered;
+use self::mind::{Mind, Thought};
 use self::past::Late;
 use self::turns::{AGAIN, Turns};
 use self::writer::{Writer, Written};
@@ -26,8 +28,10 @@ use super::connect::Connection;
 use super::faults::Fault;
 use super::shared::Shared;
 use crate::clock::{Instant, Now, Timestamp};
-use crate::controller::{Controller, Turn};
+use crate::controller::Turn;
+use crate::fleet::Snapshot;
 use crate::fleet::channel::{Channels, MemberLine};
+use crate::fleet::spread::Spread;
 use crate::fleet::watch::{Event, Watched};
 use crate::leader::{Candidacy, Leadership};
 use crate::lifecycle::TasksHandle;
@@ -66,11 +70,12 @@ enum Wake {
 struct Throne {
     reign: Reign,
     store: Store,
-    controller: Controller,
+    controller: Mind,
     gathered: Gathered,
     channels: Channels,
     beacon: watch::Sender<Beacon>,
     writer: Writer,
+    spread: Spread,
     policy: watch::Receiver<Option<Arc<Policy>>>,
     /// The time that members are asked for: from the checkpoint to the first turn.
     missing: std::ops::Range<Timestamp>,
@@ -207,10 +212,17 @@ impl Throne {
             && self.gathered.deployment.spec_replicas > 0
             && !snapshot.paused;
         let policy = policy.unwrap_or_else(|| assumed(snapshot.spec_replicas));
-        let turn = self.controller.turn(now, &snapshot, &policy);
+        let Thought {
+            turn,
+            snapshot,
+            policy,
+        } = self.controller.turn(now, snapshot, policy).await;
         self.look_whether_the_past_is_back(now);
         if let Some(board) = self.reign.shared.board().as_mut() {
             board.turned(now, &turn, &snapshot, &policy, &self.controller, acts);
+        }
+        if acts {
+            self.spread(&snapshot, now.instant);
         }
         if turn.plan.desired != snapshot.spec_replicas {
             self.decide(now, &turn, acts).await;
@@ -221,7 +233,7 @@ impl Throne {
     }
 
     /// Who lives, and who should watch the Lease: the oldest ready members.
-    fn tell(&self, snapshot: &crate::fleet::Snapshot) {
+    fn tell(&self, snapshot: &Snapshot) {
         let me = &self.reign.shared.identity;
         let standbys = self.gathered.successors(snapshot, me, STANDBYS);
         let members = u32::try_from(snapshot.pods.len()).unwrap_or(u32::MAX);
@@ -231,6 +243,16 @@ impl Throne {
             beacon.members = members;
             changed
         });
+    }
+
+    /// Lets clients find pods that are new.
+    fn spread(&mut self, snapshot: &Snapshot, now: Instant) {
+        for (pod, order) in self.spread.orders(&snapshot.pods, now) {
+            // Who cannot be told keeps its clients; the next round asks again.
+            if let Err(error) = self.channels.tell(&pod, order) {
+                tracing::debug!(%error, "no clients were moved");
+            }
+        }
     }
 
     async fn decide(&mut self, now: Now, turn: &Turn, acts: bool) {

@@ -10,6 +10,7 @@ use tokio::sync::{Notify, watch};
 
 use super::board::Board;
 use super::faults::Faults;
+use super::pacer::pace_under;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::cpu::CpuGroup;
@@ -17,8 +18,9 @@ use crate::fleet::member::Counts;
 use crate::gpu;
 use crate::leader::Candidacy;
 use crate::lifecycle::{Lifecycle, Phase};
+use crate::pace::Pace;
 use crate::policy::{Metric, Policy};
-use crate::proxy::{Accounts, Admission, Health, Proxy};
+use crate::proxy::{Accounts, Admission, Connections, Health, Proxy};
 use crate::report::Report;
 use crate::report::meter::{Meter, Status};
 
@@ -147,12 +149,23 @@ impl Shared {
         self.lifecycle.reached(Phase::Draining).await;
     }
 
+    /// How long computations rest in this container.
+    pub(super) fn pace(&self) -> Pace {
+        pace_under(self.cpu.as_ref().and_then(CpuGroup::limit))
+    }
+
+    /// The clients' connections; `None`: the server takes them itself.
+    pub(super) fn connections(&self) -> Option<&Arc<Connections>> {
+        self.proxies.first().map(Proxy::connections)
+    }
+
     /// The report of this moment.
     pub(super) fn report(&self) -> Report {
         let status = Status {
             ready: self.ready().is_ok(),
             draining: self.phase() != Phase::Serving,
             gpu: (*self.gpu.borrow()).map(Into::into),
+            connections: self.connections().map(|connections| connections.open()),
         };
         self.meter().report(self.clock.now(), status)
     }

@@ -10,7 +10,7 @@ use crate::cpu::CpuGroup;
 use crate::fleet::member::Counts;
 use crate::forecast::Forecast;
 use crate::report::Report;
-use crate::telemetry::{self, Leadership, Readings, Requests};
+use crate::telemetry::{self, Connections, Leadership, Readings, Requests};
 
 /// What this pod's admin port shows.
 #[derive(Debug)]
@@ -36,6 +36,10 @@ impl PodSource {
             is_ready: shared.ready().is_ok(),
             phase: shared.phase(),
             requests: Some(self.requests()),
+            connections: shared.connections().map(|now| Connections {
+                open: now.open(),
+                retired: now.retired(),
+            }),
             gpu: (*shared.gpu.borrow()).map(Into::into),
             cpu_limit: shared.cpu.as_ref().and_then(CpuGroup::limit),
             cpu_throttled: shared.cpu.as_ref().and_then(CpuGroup::throttled),

@@ -242,3 +242,18 @@ async fn a_server_that_counts_for_itself_reports_leads_drains_and_hands_over() {
         "{leadership:?}"
     );
 }
+
+/// std's own listener has room for 128.
+#[test]
+fn a_fleets_clients_may_come_all_at_once() {
+    let listener = bind("127.0.0.1:0".parse().expect("an address")).expect("a free port");
+    let address = listener.local_addr().expect("bound");
+    let clients: Vec<_> = (0..400)
+        .map(|_client| std::net::TcpStream::connect_timeout(&address, Duration::from_secs(5)))
+        .collect();
+    let turned_away = clients.iter().filter(|client| client.is_err()).count();
+    assert_eq!(
+        turned_away, 0,
+        "(is net.core.somaxconn below 4096? see `sysctl net.core.somaxconn`)"
+    );
+}

@@ -76,6 +76,13 @@ pub enum Order {
     Beacon(Beacon),
     /// Drain, please.
     Drain,
+    /// Let so many of a thousand clients connect anew, spread over a time.
+    Retire {
+        /// How many of a thousand.
+        per_mille: u16,
+        /// Over how long.
+        over: Duration,
+    },
     /// It goes.
     Goodbye {
         /// Who may take the Lease at once.

@@ -288,6 +288,7 @@ fn reading(report: &Report) -> Reading {
         ready: report.ready,
         draining: report.draining,
         gpu: report.gpu,
+        connections: report.connections,
     }
 }
 

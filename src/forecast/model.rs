@@ -16,6 +16,7 @@ use super::experts::{EXPERTS, Periods, REFERENCES, State};
 use super::mixture::{Mixture, Record};
 use super::season::{DAY, WEEK, detect};
 use crate::ablation::Parts;
+use crate::pace::Pace;
 use crate::units::narrow;
 
 /// Distances at which today's level is compared with that of a reference, half an hour in all. Their median is taken,
@@ -35,6 +36,9 @@ const REMEMBERED: [usize; 2] = [1, 4];
 const SLOPE_MINUTES: i64 = 5;
 /// Seasons are looked for this often, in minutes.
 const SEASONS_EVERY: i64 = 60;
+
+/// After so many minutes that are learnt in a row others may go first: a tenth of a millisecond.
+const RESTS_EVERY: usize = 16;
 
 /// The model of one series.
 #[derive(Clone, Debug)]
@@ -105,14 +109,18 @@ impl Model {
         horizon: usize,
         known: &[Season],
         parts: Parts,
+        pace: &Pace,
     ) -> Self {
         let mut model = Self::new(base, keeps, horizon, parts);
         if parts.seasons {
             model.adopt(detect(values, known));
         }
         let made_from = base + count(values.len()) - MADE_BEFORE_FIT;
-        for value in values {
+        for (done, value) in values.iter().enumerate() {
             model.push(*value, model.end() >= made_from);
+            if done % RESTS_EVERY == 0 {
+                pace.rest();
+            }
         }
         model
     }
@@ -123,14 +131,14 @@ impl Model {
     }
 
     /// Takes the next minute: its rate, or NaN when nobody saw it.
-    pub(super) fn observe(&mut self, value: f32) {
+    pub(super) fn observe(&mut self, value: f32, pace: &Pace) {
         self.push(value, true);
         if self.parts.seasons && self.end().rem_euclid(SEASONS_EVERY) == 0 {
             let found = detect(&self.values, &self.seasons);
             if periods_of(&found, self.longest()) == self.periods {
                 self.seasons = found;
             } else {
-                self.relearn(found);
+                self.relearn(found, pace);
             }
         }
         if self.values.len() >= self.keeps + DAY {
@@ -197,11 +205,14 @@ impl Model {
     }
 
     /// Learns the same minutes with other seasons. What was forecast so far and its record stay what they were.
-    fn relearn(&mut self, seasons: Vec<Season>) {
+    fn relearn(&mut self, seasons: Vec<Season>, pace: &Pace) {
         let mut model = Self::new(self.base, self.keeps, self.horizon, self.parts);
         model.adopt(seasons);
-        for value in &self.values {
+        for (done, value) in self.values.iter().enumerate() {
             model.push(*value, false);
+            if done % RESTS_EVERY == 0 {
+                pace.rest();
+            }
         }
         model.calibration = std::mem::take(&mut self.calibration);
         model.pending = std::mem::take(&mut self.pending);

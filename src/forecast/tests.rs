@@ -1,6 +1,10 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::pace::Pace;
 use crate::report::{Load, Past};
 
 const DAY: usize = 1_440;
@@ -487,4 +491,23 @@ proptest! {
         let weight: f64 = forecast.experts.iter().map(|expert| expert.weight).sum();
         prop_assert!((weight - 1.0).abs() < 1e-6, "{weight}");
     }
+}
+
+/// Where CPU time is scarce, requests must get their turn many times while two weeks are learnt.
+#[test]
+fn while_it_learns_it_rests() {
+    let rests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&rests);
+    let mut forecaster = Forecaster::default();
+    forecaster.set_pace(Pace::new(move || {
+        counted.fetch_add(1, Relaxed);
+    }));
+    let rates = vec![5.0; 14 * 1_440];
+    let history = history_of(&rates);
+    forecaster.observe(after(rates.len()), &history);
+    assert!(rests.swap(0, Relaxed) >= 1_000);
+    // Another horizon is another model.
+    forecaster.set_horizon(minutes(30));
+    forecaster.observe(after(rates.len()), &history);
+    assert!(rests.load(Relaxed) >= 1_000);
 }

@@ -8,7 +8,7 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::accounts::Outcome;
-use super::connection::Exchange;
+use super::exchange::Exchange;
 use super::pool::Lease;
 use super::stream::Download;
 

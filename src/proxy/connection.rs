@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
-use http::{Request, StatusCode};
+use http::Request;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -26,8 +26,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Shared;
-use super::accounts::{InFlight, Outcome};
-use super::admission::Permit;
+use super::exchange::Client;
 use super::forward::forward;
 use super::headers::Peer;
 use super::wire::{Carrier, Wire, WireState};
@@ -54,66 +53,6 @@ const MAX_HEADER_LIST: u32 = 64 * 1_024;
 /// How long a client that was sent GOAWAY and has no stream may be silent. An acknowledgement takes a round trip; a
 /// client that died without a word would hold the drain up to its end.
 const FAREWELL: Duration = Duration::from_secs(5);
-
-/// One client's connection, as its requests see it.
-#[derive(Debug)]
-pub(super) struct Client {
-    pub(super) shared: Arc<Shared>,
-    pub(super) peer: Peer,
-    pub(super) carrier: Carrier,
-    wire: Arc<WireState>,
-}
-
-/// One request and its response. Its drop is their end.
-#[derive(Debug)]
-#[must_use = "dropping it is the end of the request"]
-pub(super) struct Exchange {
-    pub(super) in_flight: InFlight,
-    /// A place at the server, once it has one.
-    pub(super) permit: Option<Permit>,
-    client: Arc<Client>,
-}
-
-// === impl Client ===
-
-impl Client {
-    /// A request's head is read.
-    pub(super) fn begin(self: &Arc<Self>, in_flight: InFlight) -> Exchange {
-        self.wire.begin();
-        Exchange {
-            in_flight,
-            permit: None,
-            client: Arc::clone(self),
-        }
-    }
-}
-
-// === impl Exchange ===
-
-impl Exchange {
-    /// The upstream's response head is here.
-    pub(super) fn answered(&mut self, status: StatusCode) {
-        self.in_flight.first_byte();
-        self.in_flight.answered(status);
-    }
-
-    /// What carries the client's side of it.
-    pub(super) fn carrier(&self) -> Carrier {
-        self.client.carrier
-    }
-
-    /// The upstream broke off in the middle.
-    pub(super) fn upstream_failed(&mut self) {
-        self.in_flight.will_end(Outcome::UpstreamFailed);
-        self.client.shared.watchman.suspect();
-    }
-}
-
-impl Drop for Exchange {
-    fn drop(&mut self) {
-        self.client.wire.end();
-    }
-}
 
 /// Accepts until the drain closes the door, and then what had knocked by then.
 pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
@@ -164,12 +103,8 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> hyp
     let Some(carrier) = first_bytes(shared, &state, &mut wire).await else {
         return Ok(());
     };
-    let client = Arc::new(Client {
-        shared: Arc::clone(shared),
-        peer: Peer::new(peer.ip()),
-        carrier,
-        wire: Arc::clone(&state),
-    });
+    let peer = Peer::new(peer.ip());
+    let client = Arc::new(Client::new(shared, peer, carrier, &state));
     match carrier {
         Carrier::Http1 => serve_http1(shared, &state, wire, client).await,
         Carrier::Http2 => Box::pin(serve_http2(shared, &state, wire, client)).await,
@@ -245,8 +180,9 @@ async fn serve_http2(
     wire: Wire,
     client: Arc<Client>,
 ) -> hyper::Result<()> {
+    let serving = Arc::clone(&client);
     let service = service_fn(move |request: Request<Incoming>| {
-        let client = Arc::clone(&client);
+        let client = Arc::clone(&serving);
         async move {
             // The connection reads all that has come before its streams have their first turn, so a request that was
             // reset at once ends here: by a rapid reset, one client would make the upstream close a connection that it
@@ -266,6 +202,7 @@ async fn serve_http2(
         biased;
         ended = connection.as_mut() => return ended,
         () = shared.closing.cancelled() => {}
+        () = client.retired() => tracing::debug!("a client of HTTP/2 should come anew"),
         () = idle(shared, state) => tracing::debug!("a client of HTTP/2 was idle for too long"),
     }
     // GOAWAY in two steps: the client first hears of it, and requests that were on their way by then are served.

@@ -10,7 +10,7 @@ use hyper::upgrade::OnUpgrade;
 
 use super::accounts::{InFlight, Outcome};
 use super::body::{Body, Broken};
-use super::connection::{Client, Exchange};
+use super::exchange::{Client, Exchange};
 use super::headers::{Refusal, Upgrading, is_grpc, prepare_request, prepare_response};
 use super::pool::{ConnectError, Lease};
 use super::reply::Reply;
@@ -70,13 +70,13 @@ pub(super) async fn forward(
     let bodiless = body.is_end_stream();
     let upgrading = match prepare_request(&mut parts, bodiless, &client.peer, &shared.host) {
         Ok(upgrading) => upgrading,
-        Err(refusal) => return Ok(Reply::refusal(refusal).into_response(shared, exchange, grpc)),
+        Err(refusal) => return Ok(Reply::refusal(refusal).into_response(exchange, grpc)),
     };
     if is_load {
         // A health check that waited behind the load would call a busy server dead.
         match shared.settings.admission.admit(&shared.clock).await {
             Ok(permit) => exchange.permit = permit,
-            Err(away) => return Ok(Reply::turned_away(away).into_response(shared, exchange, grpc)),
+            Err(away) => return Ok(Reply::turned_away(away).into_response(exchange, grpc)),
         }
     }
     let from_client = parts
@@ -86,9 +86,10 @@ pub(super) async fn forward(
     match answer(shared, client.carrier, parts, body).await {
         Ok(Answered::Http2(response)) => {
             exchange.answered(response.status());
+            let last = exchange.is_last();
             let (parts, download) = response.into_parts();
             let body = Body::stream(download, exchange);
-            Ok(finished(shared, client.carrier, parts, body))
+            Ok(finished(last, parts, body))
         }
         Ok(Answered::Http1(response, _lease))
             if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
@@ -97,11 +98,12 @@ pub(super) async fn forward(
         }
         Ok(Answered::Http1(response, lease)) => {
             exchange.answered(response.status());
+            let last = exchange.is_last();
             let (parts, incoming) = response.into_parts();
             let body = Body::upstream(incoming, exchange, lease);
-            Ok(finished(shared, client.carrier, parts, body))
+            Ok(finished(last, parts, body))
         }
-        Err(failed) => Ok(Reply::of(shared, &failed).into_response(shared, exchange, grpc)),
+        Err(failed) => Ok(Reply::of(shared, &failed).into_response(exchange, grpc)),
     }
 }
 
@@ -170,27 +172,21 @@ fn switch(
     from_client: Option<OnUpgrade>,
     mut exchange: Exchange,
 ) -> Response<Body> {
-    let carrier = exchange.carrier();
     let Some(from_client) = from_client else {
         let text = "the upstream switched protocols unasked".to_owned();
         let reply = Reply::new(StatusCode::BAD_GATEWAY, text, Outcome::UpstreamFailed);
-        return reply.into_response(shared, exchange, false);
+        return reply.into_response(exchange, false);
     };
     exchange.answered(StatusCode::SWITCHING_PROTOCOLS);
     let from_upstream = hyper::upgrade::on(&mut response);
     tunnel::start(shared, from_client, from_upstream, exchange);
     let (parts, _body) = response.into_parts();
-    finished(shared, carrier, parts, Body::Empty)
+    // It is no connection of HTTP any more that could end with its response.
+    finished(false, parts, Body::Empty)
 }
 
-/// The response for a client that is served by `carrier`: a stream ends by itself, a connection of HTTP/1 is told to.
-pub(super) fn finished(
-    shared: &Shared,
-    carrier: Carrier,
-    mut parts: response::Parts,
-    body: Body,
-) -> Response<Body> {
-    let last = carrier == Carrier::Http1 && shared.is_draining();
+/// The response as the client gets it. `last`: its connection of HTTP/1 ends with it.
+pub(super) fn finished(last: bool, mut parts: response::Parts, body: Body) -> Response<Body> {
     prepare_response(&mut parts, last);
     Response::from_parts(parts, body)
 }

@@ -12,7 +12,7 @@ use super::Shared;
 use super::accounts::Outcome;
 use super::admission::TurnedAway;
 use super::body::Body;
-use super::connection::Exchange;
+use super::exchange::Exchange;
 use super::forward::{Failed, finished};
 use super::headers::Refusal;
 use super::pool::ConnectError;
@@ -101,24 +101,19 @@ impl Reply {
         }
     }
 
-    pub(super) fn into_response(
-        self,
-        shared: &Shared,
-        mut exchange: Exchange,
-        grpc: bool,
-    ) -> Response<Body> {
+    pub(super) fn into_response(self, mut exchange: Exchange, grpc: bool) -> Response<Body> {
         tracing::debug!(status = %self.status, reason = self.text, "answered without the upstream");
         exchange.in_flight.will_end(self.outcome);
         exchange.in_flight.answered(self.status);
         let text = format!("sidescale: {}", self.text);
-        let carrier = exchange.carrier();
+        let last = exchange.is_last();
         let response = if grpc {
             grpc_response(self.status, &text, exchange)
         } else {
             http_response(self.status, text + "\n", exchange)
         };
         let (parts, body) = response.into_parts();
-        finished(shared, carrier, parts, body)
+        finished(last, parts, body)
     }
 }
 

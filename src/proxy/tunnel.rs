@@ -5,7 +5,7 @@ use hyper_util::rt::TokioIo;
 
 use super::Shared;
 use super::accounts::Outcome;
-use super::connection::Exchange;
+use super::exchange::Exchange;
 
 /// Joins both sides once both have switched. The request is in flight until the tunnel ends.
 pub(super) fn start(

@@ -31,6 +31,8 @@ pub struct Status {
     pub draining: bool,
     /// The GPU now, where there is one.
     pub gpu: Option<GpuReading>,
+    /// Connections of clients, where it carries them.
+    pub connections: Option<u64>,
 }
 
 /// Takes one pod's reports.
@@ -94,6 +96,7 @@ impl Meter {
             ready: status.ready,
             draining: status.draining,
             gpu: status.gpu,
+            connections: status.connections,
         }
     }
 

@@ -145,6 +145,18 @@ pub(super) static FAMILIES: &[Family] = &[
         |r| of_requests(r, |requests| requests.waiting as f64),
     ),
     family(
+        "client_connections",
+        Kind::Gauge,
+        "Connections of clients that stand and were not retired",
+        |r| option(r.connections.map(|now| now.open as f64)),
+    ),
+    family(
+        "client_connections_retired",
+        Kind::Counter,
+        "Connections of clients ended so that these find new pods",
+        |r| option(r.connections.map(|now| now.retired as f64)),
+    ),
+    family(
         "requests_in_flight_seconds",
         Kind::Counter,
         "Integral of the requests in flight over time",

@@ -16,6 +16,8 @@ pub struct Readings {
     pub phase: Phase,
     /// What the proxy counted since the start; `None` without a proxy.
     pub requests: Option<Requests>,
+    /// The clients' connections; `None` without a proxy.
+    pub connections: Option<Connections>,
     /// The pod's GPUs, where there are any.
     pub gpu: Option<GpuReading>,
     /// The CPU limit of this container, in cores, where it has one.
@@ -34,6 +36,15 @@ pub struct Readings {
     pub faults: Vec<Fault>,
     /// The fleet; `None` on a pod that does not lead.
     pub fleet: Option<Fleet>,
+}
+
+/// The clients' connections.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Connections {
+    /// Those that stand and were not retired.
+    pub open: u64,
+    /// Those that were retired since the start.
+    pub retired: u64,
 }
 
 /// What the proxy counted since the start.

@@ -1,6 +1,10 @@
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
+
 use proptest::prelude::*;
 
 use super::*;
+use crate::pace::Pace;
 use crate::report::Load;
 
 const HOUR: i64 = 3_600;
@@ -207,4 +211,20 @@ proptest! {
             }
         }
     }
+}
+
+#[test]
+fn while_it_replays_it_rests() {
+    let rests = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&rests);
+    let mut tuner = Tuner::new(Parts::ALL);
+    tuner.set_pace(Pace::new(move || {
+        counted.fetch_add(1, Relaxed);
+    }));
+    let history = history(DAY, |_| 30.0);
+    tuner.observe(at(DAY), &history, &Forecaster::default(), facts());
+    assert!(rests.swap(0, Relaxed) >= 100);
+    tuner.forget();
+    tuner.observe(at(DAY), &history, &Forecaster::default(), facts());
+    assert!(rests.load(Relaxed) >= 100, "it has not forgotten to");
 }

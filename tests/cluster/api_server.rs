@@ -8,7 +8,7 @@ use kube::{Client, Config};
 use crate::credentials::token;
 
 /// Identities a test can give its sidecars. Fleets in these tests stay well below.
-pub(crate) const SIDECARS: usize = 64;
+pub(crate) const SIDECARS: usize = 128;
 
 /// An API server, and who it knows.
 #[derive(Debug)]

@@ -10,6 +10,7 @@ use sidescale::clock::Instant;
 
 use crate::cluster::Cluster;
 use crate::front::Seen;
+use crate::keepers::{Keepers, Way};
 use crate::load::Load;
 use crate::manifest::template;
 use crate::node::Node;
@@ -117,6 +118,11 @@ impl<'a> Fleet<'a> {
     /// Requests through the Service of this fleet.
     pub(crate) fn load(&self, per_second: u32) -> Load {
         Load::start(self.node.endpoints(), per_second)
+    }
+
+    /// Clients of that Service which keep their connections.
+    pub(crate) fn keepers(&self, clients: &[(Way, usize)]) -> Keepers {
+        Keepers::start(&self.node.endpoints(), clients)
     }
 
     /// Asks a pod's sidecar something.

@@ -11,12 +11,14 @@ use serde_json::{Value, json};
 use crate::cluster::Cluster;
 use crate::fleet::{CONCURRENCY, Fleet, SERVICE_TIME, policy};
 use crate::front::Seen;
+use crate::keepers::Way;
 use crate::sidecar::{self, LEASE_DURATION};
 use crate::wait::{eventually, measured};
 use crate::workload::{SOON, TARGET};
 
 crate::each_flavour![
     the_deployment_grows_and_shrinks_with_the_load,
+    clients_that_keep_their_connections_find_the_pods_that_were_started_for_them,
     a_paused_deployment_is_planned_for_and_not_written,
     who_observes_writes_nothing_but_lease_history_and_events,
 ];
@@ -32,6 +34,12 @@ const PAUSED: &str = "sidescale.dev/paused";
 /// The load that is gone leaves the means of a minute first, and those of a slow machine that was behind with it later
 /// still: 50 to 110 s are usual.
 const SHRUNK: Duration = Duration::from_secs(300);
+
+/// What is busy with one request each fills three pods at their target.
+const KEEPERS: usize = 12;
+
+/// New pods are known for five seconds before a round, which takes ten; a busy machine has time for another.
+const SPREAD: Duration = Duration::from_secs(120);
 
 /// Enough for five pods at their target.
 const BURST: u32 = 80;
@@ -78,6 +86,28 @@ async fn the_deployment_grows_and_shrinks_with_the_load(cluster: &Cluster) {
     })
     .await;
     fleet.has_ready(2).await;
+}
+
+/// A Service balances connections: without help, pods that are started for such clients would never see one.
+async fn clients_that_keep_their_connections_find_the_pods_that_were_started_for_them(
+    cluster: &Cluster,
+) {
+    let fleet = Fleet::start(cluster, 1, &policy(1, 3)).await;
+    fleet.leader().await;
+    let keepers = fleet.keepers(&[(Way::Answers, KEEPERS)]);
+    fleet.has_ready(3).await;
+    eventually(
+        "every pod has its part of the clients",
+        SPREAD,
+        async || {
+            let seen = keepers.seen();
+            assert!(seen.failed.is_empty(), "{:?}", seen.failed);
+            (seen.served.len() == 3)
+                .then_some(())
+                .ok_or(format!("{:?}", seen.served))
+        },
+    )
+    .await;
 }
 
 /// A person's hand on the fleet: all goes on but the writing, and the page and an Event say what it would be.

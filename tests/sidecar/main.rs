@@ -14,5 +14,6 @@ mod keep_alive;
 mod model_server;
 mod pod;
 mod proxy;
+mod retirement;
 mod unix;
 mod wire;

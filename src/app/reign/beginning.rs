@@ -11,6 +11,7 @@ use tokio::sync::{mpsc, watch};
 use tracing::info;
 
 use super::events::Gathered;
+use super::mind::Mind;
 use super::past::{Late, bring_back, go_on_loading};
 use super::writer::{Begun, Writer};
 use super::{AGAIN, FIRST_CHECKPOINT, Reign, Throne, Turns, acts, assumed, effective};
@@ -21,6 +22,7 @@ use crate::app::faults::Fault;
 use crate::causes::chain;
 use crate::clock::Timestamp;
 use crate::fleet::channel::{Channels, LINES_BOUND, MemberLine};
+use crate::fleet::spread::Spread;
 use crate::fleet::watch::{EVENTS_BOUND, Event};
 use crate::leader::Leadership;
 use crate::lifecycle::TasksHandle;
@@ -64,7 +66,7 @@ impl Throne {
             let clock = shared.clock.clone();
             tasks.spawn(go_on_loading(store, faults, is_first, clock, late_sender));
         }
-        let controller = loaded.controller(&current);
+        let controller = Mind::new(loaded.controller(&current), &reign.shared.pace());
         let newest = controller.history().newest();
         let missing = newest.unwrap_or_default().min(now.timestamp)..now.timestamp;
         let (events_sender, events) = mpsc::channel(EVENTS_BOUND);
@@ -89,6 +91,7 @@ impl Throne {
             channels,
             beacon,
             writer,
+            spread: Spread::default(),
             policy,
             missing,
             turns: Turns::starting(now.instant),

@@ -88,7 +88,8 @@ impl<S: Source, V: Verify> Stream<S, V> {
                 count(&self.shared.counts.refused);
                 None
             }
-            Some(Down::Beacon(_) | Down::Drain | Down::Goodbye { .. }) | None => {
+            Some(Down::Beacon(_) | Down::Drain | Down::Retire { .. } | Down::Goodbye { .. })
+            | None => {
                 count(&self.shared.counts.refused);
                 None
             }
@@ -174,6 +175,13 @@ impl<S: Source, V: Verify> Stream<S, V> {
                 Order::Beacon(beacon)
             }
             Ok(Down::Drain) => Order::Drain,
+            Ok(Down::Retire {
+                per_mille,
+                over_millis,
+            }) => Order::Retire {
+                per_mille,
+                over: Duration::from_millis(over_millis.into()),
+            },
             Ok(Down::Goodbye { successor }) => Order::Goodbye { successor },
             // A beacon for another term, a second hello, or what a newer leader has to say.
             Ok(Down::Beacon(_) | Down::Hello(_)) | Err(_) => {

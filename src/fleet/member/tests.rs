@@ -409,6 +409,14 @@ async fn unknown_fields_and_lines_are_ignored() {
     leader.says("{\"sing\":{}}\nnot even JSON\n").await;
     leader.says(line(&Down::Drain)).await;
     assert_eq!(sidecar.order(&clock).await.order, Order::Drain);
+    leader
+        .says("{\"retire\":{\"per_mille\":250,\"over_millis\":10000,\"why\":0}}\n")
+        .await;
+    let retire = Order::Retire {
+        per_mille: 250,
+        over: Duration::from_secs(10),
+    };
+    assert_eq!(sidecar.order(&clock).await.order, retire);
     assert_eq!(sidecar.counts.read().not_understood, 2);
 }
 
@@ -617,6 +625,13 @@ fn the_wire_names_are_fixed() {
         "{\"beacon\":{\"term\":0,",
     );
     check(line(&Down::Drain), "\"drain\"\n");
+    check(
+        line(&Down::Retire {
+            per_mille: 250,
+            over_millis: 10_000,
+        }),
+        "{\"retire\":{\"per_mille\":250,\"over_millis\":10000}}",
+    );
     check(
         line(&Down::Goodbye { successor: None }),
         "{\"goodbye\":{\"successor\":null}}",

@@ -272,6 +272,7 @@ fn a_drained_member_is_not_capacity_by_its_own_word() {
     let draining = Report {
         draining: true,
         gpu: Some(gpu),
+        connections: Some(5),
         ..report(1, 1, 100, 0.0)
     };
     view.reported("a", &draining, at(0.0).instant);
@@ -284,6 +285,7 @@ fn a_drained_member_is_not_capacity_by_its_own_word() {
             ready: true,
             draining: true,
             gpu: Some(gpu),
+            connections: Some(5),
         })
     );
 }

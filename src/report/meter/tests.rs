@@ -34,6 +34,7 @@ impl Pod {
                 utilization,
                 ..GpuReading::default()
             }),
+            connections: Some(3),
         };
         self.meter.report(self.clock.now(), status)
     }
@@ -57,6 +58,7 @@ async fn reports_add_up_what_happened_between_them() {
     let report = pod.report_after(1.0, Some(0.5)).await;
     assert_eq!((report.seq, report.epoch, report.at_millis), (1, 7, 1_000));
     assert_eq!((report.in_flight, report.total.arrivals), (2, 2.0));
+    assert_eq!(report.connections, Some(3));
     assert!(close(report.total.busy_seconds, 2.0), "{report:?}");
     first.will_end(Outcome::Completed);
     drop(first);

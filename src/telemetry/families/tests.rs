@@ -5,8 +5,8 @@ use std::time::Duration;
 
 use super::*;
 use crate::report::GpuReading;
-use crate::telemetry::Fault;
 use crate::telemetry::render;
+use crate::telemetry::{Connections, Fault};
 
 fn everything() -> Readings {
     Readings {
@@ -22,6 +22,10 @@ fn everything() -> Readings {
                 ..Latencies::default()
             },
             ..Requests::default()
+        }),
+        connections: Some(Connections {
+            open: 40,
+            retired: 2,
         }),
         gpu: Some(GpuReading {
             devices: 2,

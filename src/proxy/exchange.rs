@@ -1,0 +1,107 @@
+//! One client's connection, and one request on it.
+
+use std::sync::Arc;
+
+use http::StatusCode;
+use tokio::sync::Notify;
+
+use super::Shared;
+use super::accounts::{InFlight, Outcome};
+use super::admission::Permit;
+use super::connections::Connection;
+use super::headers::Peer;
+use super::wire::{Carrier, WireState};
+
+/// One client's connection, as its requests see it.
+#[derive(Debug)]
+pub(super) struct Client {
+    pub(super) shared: Arc<Shared>,
+    pub(super) peer: Peer,
+    pub(super) carrier: Carrier,
+    wire: Arc<WireState>,
+    connection: Connection,
+    /// It is one of HTTP/2, and retired.
+    leave: Notify,
+}
+
+/// One request and its response. Its drop is their end.
+#[derive(Debug)]
+#[must_use = "dropping it is the end of the request"]
+pub(super) struct Exchange {
+    pub(super) in_flight: InFlight,
+    /// A place at the server, once it has one.
+    pub(super) permit: Option<Permit>,
+    client: Arc<Client>,
+}
+
+// === impl Client ===
+
+impl Client {
+    pub(super) fn new(
+        shared: &Arc<Shared>,
+        peer: Peer,
+        carrier: Carrier,
+        wire: &Arc<WireState>,
+    ) -> Self {
+        Self {
+            peer,
+            carrier,
+            wire: Arc::clone(wire),
+            connection: Connection::open(&shared.settings.connections),
+            leave: Notify::new(),
+            shared: Arc::clone(shared),
+        }
+    }
+
+    /// A request's head is read.
+    pub(super) fn begin(self: &Arc<Self>, in_flight: InFlight) -> Exchange {
+        self.wire.begin();
+        Exchange {
+            in_flight,
+            permit: None,
+            client: Arc::clone(self),
+        }
+    }
+
+    /// Waits until this connection of HTTP/2 should end.
+    pub(super) async fn retired(&self) {
+        self.leave.notified().await;
+    }
+}
+
+// === impl Exchange ===
+
+impl Exchange {
+    /// The upstream's response head is here.
+    pub(super) fn answered(&mut self, status: StatusCode) {
+        self.in_flight.first_byte();
+        self.in_flight.answered(status);
+    }
+
+    /// Whether the response that begins now must say that it is its connection's last. A connection of HTTP/2 has its own
+    /// word for that, which is said for it.
+    pub(super) fn is_last(&self) -> bool {
+        let client = &self.client;
+        match client.carrier {
+            Carrier::Http1 => client.shared.is_draining() || client.connection.is_called(),
+            Carrier::Http2 => {
+                if client.connection.is_called() {
+                    client.leave.notify_one();
+                }
+                false
+            }
+        }
+    }
+
+    /// The upstream broke off in the middle.
+    pub(super) fn upstream_failed(&mut self) {
+        self.in_flight.will_end(Outcome::UpstreamFailed);
+        self.client.shared.watchman.suspect();
+    }
+}
+
+impl Drop for Exchange {
+    fn drop(&mut self) {
+        self.client.wire.end();
+    }
+}
