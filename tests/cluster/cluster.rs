@@ -29,6 +29,7 @@ use crate::wait::eventually;
 const LONGEST_SCENARIO: Duration = Duration::from_secs(150);
 
 /// For those who ask a scenario for more than it does by itself: seconds.
+#[expect(clippy::disallowed_methods, reason = "a person's wish, at the edge")]
 fn longest_scenario() -> Duration {
     let given = std::env::var("SIDESCALE_LONGEST_SCENARIO");
     given.map_or(LONGEST_SCENARIO, |given| {

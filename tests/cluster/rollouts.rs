@@ -31,9 +31,7 @@ async fn no_request_fails_while_the_fleet_is_restarted(cluster: &Cluster) {
     let fleet = Fleet::start(cluster, PODS, &policy(PODS, PODS)).await;
     fleet.leader().await;
     let keepers = fleet.keepers(&CLIENTS);
-    let rollouts = std::env::var("SIDESCALE_ROLLOUTS").map_or(ROLLOUTS, |given| {
-        given.parse().expect("SIDESCALE_ROLLOUTS is a number")
-    });
+    let rollouts = rollouts();
     for number in 1..=rollouts {
         restart(cluster, number).await;
         eventually("all pods are new", ROLLED_OUT, async || {
@@ -54,6 +52,13 @@ async fn no_request_fails_while_the_fleet_is_restarted(cluster: &Cluster) {
             seen.by_way
         ),
     );
+}
+
+#[expect(clippy::disallowed_methods, reason = "a person's wish, at the edge")]
+fn rollouts() -> u32 {
+    std::env::var("SIDESCALE_ROLLOUTS").map_or(ROLLOUTS, |given| {
+        given.parse().expect("SIDESCALE_ROLLOUTS is a number")
+    })
 }
 
 /// As `kubectl rollout restart` does.
