@@ -13,6 +13,7 @@ mod pacer;
 mod participant;
 mod policy_file;
 mod reign;
+mod server;
 mod shared;
 mod source;
 
@@ -231,6 +232,7 @@ impl Sidecar {
             admin::serve(listener, source, time, tasks)
         }));
         control.spawn(shared::keep_meter(Arc::clone(shared)));
+        control.spawn(server::follow(Arc::clone(shared)));
         let (Some(connector), Some(listener)) = (self.connector.clone(), member) else {
             return;
         };
@@ -295,8 +297,9 @@ impl Running {
         self.source().ready().is_ok()
     }
 
-    /// Turns it unready, hands the lead over if it has it, and waits until nothing is in flight any more. Without a proxy it
-    /// waits until nobody sends new requests: then the server ends its connections.
+    /// Turns it unready, hands the lead over if it has it, and waits until nothing is in flight any more, by the server's own word
+    /// where the policy says passive. Without either it waits until nobody sends new requests: then the server ends its
+    /// connections.
     pub async fn drain(&self) {
         self.source().drained().await;
         self.shared.retired().await;

@@ -10,6 +10,7 @@ use std::time::Duration;
 
 use clap::Args;
 
+use crate::engine;
 use crate::proxy::{Limit, Protocol, Upstream};
 use crate::units::{NotADuration, parse_duration};
 
@@ -53,6 +54,11 @@ pub struct Given {
         default_value = "tcp"
     )]
     pub upstream_ready: String,
+
+    /// Where the server shows its own metrics, `http://ip:port/path` or `unix:/path`; default: /metrics of the first --upstream, which
+    /// is read where the policy says dataPath: passive
+    #[arg(long, env = "SIDESCALE_SERVER_METRICS", value_name = "URL")]
+    pub server_metrics: Option<engine::Address>,
 
     /// Requests that the server has at once; more wait in the sidecar, in their order; default: no limit
     #[arg(long, env = "SIDESCALE_MAX_CONCURRENT", value_name = "NUMBER")]
@@ -160,6 +166,9 @@ pub struct Config {
     pub upstream_protocol: Protocol,
     /// When the inference server counts as ready.
     pub upstream_ready: UpstreamReady,
+    /// Where it shows its own metrics, which are read whatever the policy says; `None`: at the first route's upstream, if the
+    /// policy asks for them.
+    pub server_metrics: Option<engine::Address>,
     /// How many requests it has at once; `None`: all that come.
     pub limit: Option<Limit>,
     /// Admin listener.
@@ -327,6 +336,7 @@ impl Given {
                 .collect(),
             upstream_protocol,
             upstream_ready,
+            server_metrics: self.server_metrics,
             limit,
             admin: self.admin,
             member: self.member,

@@ -8,9 +8,9 @@
 //! # The way of the data
 //!
 //! ```text
-//! proxy, gpu  ->  report  ->  fleet  ->  history  ->  tuning  ->  plan  ->  scale
-//!  measure        one pod     all pods    weeks        advice     replicas   the Deployment
-//!                                                                 + reasons
+//! proxy, gpu, engine  ->  report  ->  fleet  ->  history  ->  tuning  ->  plan  ->  scale
+//!  measure                one pod     all pods    weeks        advice     replicas   the Deployment
+//!                                                                         + reasons
 //! ```
 //!
 //! Everything left of `fleet` runs in every pod; everything right of it runs in the leader.
@@ -22,7 +22,7 @@
 //!
 //! ```floors
 //!  0 clock units lifecycle causes cpu pace ablation
-//!  1 policy proxy gpu api
+//!  1 policy proxy gpu engine api
 //!  2 leader report layer
 //!  3 fleet
 //!  4 history
@@ -41,7 +41,8 @@
 //! # What is pure
 //!
 //! ```pure
-//! units pace ablation policy history forecast behavior tuning plan baseline controller leader::machine
+//! units pace ablation policy engine::dialect engine::tally engine::text history forecast behavior tuning plan baseline
+//! controller leader::machine
 //! simulate::clairvoyant simulate::columns simulate::foresight simulate::leader simulate::ledger simulate::play
 //! simulate::poisson simulate::summary simulate::timeline backtest::conformal backtest::holt_winters backtest::measure backtest::minutes
 //! backtest::ours backtest::point backtest::table
@@ -63,6 +64,7 @@ pub mod config;
 pub mod controller;
 pub mod cpu;
 pub mod demo;
+pub mod engine;
 pub mod fleet;
 pub mod forecast;
 pub mod gpu;

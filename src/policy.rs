@@ -25,6 +25,8 @@ pub struct Policy {
     pub target: Option<Target>,
     /// Who may act.
     pub mode: Mode,
+    /// How the load of a pod becomes known.
+    pub data_path: DataPath,
     /// The fewest replicas, at least 1 (scale to zero needs the gateway).
     pub min_replicas: u32,
     /// The most replicas, at least `min_replicas`.
@@ -58,6 +60,16 @@ pub enum Mode {
     Proactive,
     /// Only ways to decide that look at the present, as HPA does.
     Reactive,
+}
+
+/// How the load of a pod becomes known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default)]
+pub enum DataPath {
+    /// The requests pass through the sidecar, which counts them.
+    #[default]
+    Proxy,
+    /// They go to the server directly; its own metrics are read.
+    Passive,
 }
 
 /// A signal and what one pod can carry of it: full, and not yet overloaded. What is kept in hand beside that is learnt.

@@ -55,6 +55,8 @@ pub struct Report {
     pub total: Load,
     /// Requests in flight at this moment, waiting ones included.
     pub in_flight: u64,
+    /// The sums and what is in flight say nothing of now: the server's own metrics are to tell them, and do not.
+    pub load_unknown: bool,
     /// Whether the pod takes requests: its server answers and it is not draining.
     pub ready: bool,
     /// Whether it was asked to drain.

@@ -21,6 +21,11 @@
 //! | `sidescale_first_byte_seconds` | histogram | Times from arrival to the response's head, of the requests that the server answered |
 //! | `sidescale_response_bytes_total` | counter | Bytes of response bodies passed on |
 //! | `sidescale_response_frames_total` | counter | Pieces in which the bytes of response bodies came: of a stream, roughly its chunks |
+//! | `sidescale_server_info` | info | The inference server whose own metrics are read; absent while none are |
+//! | `sidescale_server_requests_total` | counter | Requests that ended on the server by its own metrics, by outcome |
+//! | `sidescale_server_requests_running` | gauge | Requests that the server works on by its own metrics; absent where it does not tell |
+//! | `sidescale_server_requests_waiting` | gauge | Requests that wait on the server by its own metrics |
+//! | `sidescale_server_kv_cache_utilization_ratio` | gauge | Share of the server's KV cache in use by its own metrics, 0 to 1; absent where it does not tell |
 //! | `sidescale_gpu_devices` | gauge | GPUs read; absent without a readable one |
 //! | `sidescale_gpu_utilization_ratio` | gauge | Mean utilisation of this pod's GPUs, 0 to 1 |
 //! | `sidescale_gpu_memory_used_bytes` | gauge | Memory in use on this pod's GPUs |
@@ -60,4 +65,4 @@ mod readings;
 
 pub use exposition::{CONTENT_TYPE, render};
 pub use logs::{BadFilter, init_logs};
-pub use readings::{Connections, Fault, Fleet, Leadership, MemberPort, Readings, Requests};
+pub use readings::{Connections, Fault, Fleet, Leadership, MemberPort, Readings, Requests, Server};

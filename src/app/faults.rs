@@ -32,6 +32,8 @@ pub(super) enum Fault {
     Checkpoint,
     /// The policy is missing or refused.
     Policy,
+    /// The server's own metrics cannot be read.
+    Server,
 }
 
 /// The faults of one sidecar; clones share them.
@@ -73,6 +75,7 @@ impl Fault {
             Self::History => "history",
             Self::Checkpoint => "checkpoint",
             Self::Policy => "policy",
+            Self::Server => "server",
         }
     }
 }

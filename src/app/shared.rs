@@ -14,12 +14,13 @@ use super::pacer::pace_under;
 use crate::clock::Clock;
 use crate::config::Config;
 use crate::cpu::CpuGroup;
+use crate::engine;
 use crate::fleet::member::Counts;
 use crate::gpu;
 use crate::leader::Candidacy;
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::pace::Pace;
-use crate::policy::{Metric, Policy};
+use crate::policy::{DataPath, Metric, Policy};
 use crate::proxy::{Accounts, Admission, Connections, Health, Proxy};
 use crate::report::Report;
 use crate::report::meter::{Meter, Status};
@@ -47,6 +48,8 @@ pub(super) struct Shared {
     /// A request arrived above the threshold: report at once.
     pub(super) overrun: Arc<Notify>,
     pub(super) gpu: watch::Receiver<Option<gpu::Sample>>,
+    /// What the server says of itself; told of every look, also of one in vain.
+    pub(super) server: watch::Sender<engine::Tally>,
     meter: Mutex<Meter>,
     policy: watch::Sender<Option<Arc<Policy>>>,
     /// The policy file was looked at, whatever came of it.
@@ -100,6 +103,7 @@ impl Shared {
             admin,
             overrun: Arc::default(),
             gpu,
+            server: watch::Sender::default(),
             meter: Mutex::new(meter),
             policy: watch::Sender::new(None),
             policy_sought: watch::Sender::new(false),
@@ -117,6 +121,11 @@ impl Shared {
         if self.phase() >= Phase::Draining {
             return Err("draining".to_owned());
         }
+        self.answers()
+    }
+
+    /// Whether every server behind a proxy answers; if not, why.
+    pub(super) fn answers(&self) -> Result<(), String> {
         for proxy in &self.proxies {
             match *proxy.upstream().borrow() {
                 Health::Ready => {}
@@ -133,14 +142,16 @@ impl Shared {
         self.lifecycle.phase()
     }
 
-    /// Asks every proxy to drain and waits until all have. A server that takes its requests itself is only told when it may
+    /// Asks every proxy to drain and waits until all have, and until the server has nothing more by its own word where its
+    /// requests do not pass through here. A server that takes its requests itself and tells nothing is only told when it may
     /// stop: the pod is unready, and no endpoint list has it any more.
     pub(super) async fn drained(&self) {
         self.lifecycle.advance(Phase::Draining);
-        if self.proxies.is_empty() {
-            self.clock.sleep(self.config.propagation).await;
+        if self.phase() == Phase::Drained {
+            return;
         }
-        futures_util::future::join_all(self.proxies.iter().map(Proxy::drain)).await;
+        let proxies = futures_util::future::join_all(self.proxies.iter().map(Proxy::drain));
+        futures_util::future::join(proxies, self.left_alone()).await;
         self.lifecycle.advance(Phase::Drained);
     }
 
@@ -166,6 +177,7 @@ impl Shared {
             draining: self.phase() != Phase::Serving,
             gpu: (*self.gpu.borrow()).map(Into::into),
             connections: self.connections().map(|connections| connections.open()),
+            server: self.server_counts(),
         };
         self.meter().report(self.clock.now(), status)
     }
@@ -258,6 +270,8 @@ pub(super) async fn watch_overrun(
         let threshold = policy
             .borrow_and_update()
             .as_deref()
+            // Where requests pass by the sidecar, they are told of when the server's metrics are read.
+            .filter(|policy| policy.data_path == DataPath::Proxy)
             .and_then(overrun_threshold);
         accounts.set_overrun_threshold(threshold);
         tokio::select! {
@@ -273,7 +287,7 @@ pub(super) async fn watch_overrun(
     clippy::cast_sign_loss,
     reason = "a policy's target is a small positive number"
 )]
-fn overrun_threshold(policy: &Policy) -> Option<u64> {
+pub(super) fn overrun_threshold(policy: &Policy) -> Option<u64> {
     let targets = policy.metrics.iter().filter_map(|metric| match metric {
         Metric::Concurrency { average_value } => Some(*average_value),
         Metric::Gpu { .. } | Metric::RequestRate { .. } => None,

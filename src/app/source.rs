@@ -40,6 +40,7 @@ impl PodSource {
                 open: now.open(),
                 retired: now.retired(),
             }),
+            server: shared.server_shown(),
             gpu: (*shared.gpu.borrow()).map(Into::into),
             cpu_limit: shared.cpu.as_ref().and_then(CpuGroup::limit),
             cpu_throttled: shared.cpu.as_ref().and_then(CpuGroup::throttled),

@@ -1,5 +1,7 @@
 //! One whole sidecar against the embedded API server: which Deployment it takes part for, and what is left of a leader.
 
+mod passive;
+
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -38,6 +40,22 @@ impl Setting {
         hook: impl Fn(&Request<Bytes>) -> Action + Send + Sync + 'static,
         accounts: Option<Arc<proxy::Accounts>>,
     ) -> Self {
+        let change = |config: &mut Config| {
+            if accounts.is_some() {
+                config.routes.clear();
+            }
+        };
+        Self::changed(name, hook, accounts.clone(), POLICY, change).await
+    }
+
+    /// The same under another `policy`, and with what `change` makes of its configuration.
+    async fn changed(
+        name: &str,
+        hook: impl Fn(&Request<Bytes>) -> Action + Send + Sync + 'static,
+        accounts: Option<Arc<proxy::Accounts>>,
+        policy: &str,
+        change: impl FnOnce(&mut Config),
+    ) -> Self {
         // Not faster: a machine under load would miss a renewal.
         let clock = Clock::scaled(Timestamp::from_secs(1_700_000_000), 5.0);
         let cluster = local::Cluster::start(local::Settings::new(clock.clone(), 1));
@@ -57,15 +75,13 @@ impl Setting {
         created.expect("it is new");
         cluster.faults().set_hook(hook);
         let path = std::env::temp_dir().join(format!("sidescale-{}-{name}", std::process::id()));
-        std::fs::write(&path, POLICY).expect("a folder for such files");
+        std::fs::write(&path, policy).expect("a folder for such files");
         let connection = Connection {
             client: cluster.client("sidescale"),
             namespace: "default".to_owned(),
         };
         let mut config = config(path.clone());
-        if accounts.is_some() {
-            config.routes.clear();
-        }
+        change(&mut config);
         let sidecar = Sidecar {
             config,
             accounts,
@@ -108,6 +124,7 @@ fn config(policy: std::path::PathBuf) -> Config {
         }],
         upstream_protocol: Protocol::default(),
         upstream_ready: UpstreamReady::Tcp,
+        server_metrics: None,
         limit: None,
         admin: free,
         member: free,

@@ -4,7 +4,7 @@ use clap::Parser;
 
 use super::*;
 
-#[derive(Parser)]
+#[derive(Debug, Parser)]
 struct Line {
     #[command(flatten)]
     given: Given,
@@ -41,6 +41,17 @@ fn the_defaults_are_valid_and_those_of_the_design() {
         Some("bert")
     );
     assert!(read("--no-cluster").expect("valid").cluster.is_none());
+}
+
+#[test]
+fn the_servers_metrics_are_where_the_flag_says() {
+    assert_eq!(read("").expect("valid").server_metrics, None);
+    let config = read("--server-metrics http://127.0.0.1:8002/metrics").expect("valid");
+    let expected = "http://127.0.0.1:8002".parse().expect("a URL");
+    assert_eq!(config.server_metrics, Some(expected));
+    let wrong = Line::try_parse_from(["run", "--server-metrics", "https://model"]);
+    let wrong = wrong.expect_err("TLS is not spoken").to_string();
+    assert!(wrong.contains("http://127.0.0.1:8002/metrics"), "{wrong}");
 }
 
 #[test]

@@ -117,6 +117,7 @@ impl Pods {
             }],
             upstream_protocol: Protocol::default(),
             upstream_ready: UpstreamReady::Tcp,
+            server_metrics: None,
             limit: None,
             admin: at(PORTS.admin),
             member: at(PORTS.member),

@@ -130,7 +130,11 @@ impl View {
             load
         };
         self.load.add(&load);
-        line.last = Some((now, reading(report)));
+        // A report without a load is a sign of life and no more: after a while the member is as silent as one that sends
+        // nothing, and not idle. Who drains is no capacity, and holds nothing back by what is not known of it.
+        if !report.load_unknown || report.draining {
+            line.last = Some((now, reading(report)));
+        }
         line.has_ended = false;
     }
 

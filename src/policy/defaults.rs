@@ -3,7 +3,8 @@
 use std::time::Duration;
 
 use super::{
-    Behavior, LeadTime, Metric, Mode, Policy, Prediction, ScalingPolicy, ScalingRules, SelectPolicy,
+    Behavior, DataPath, LeadTime, Metric, Mode, Policy, Prediction, ScalingPolicy, ScalingRules,
+    SelectPolicy,
 };
 
 /// One replica: a service that is never gone. Zero needs the gateway, which holds requests while there are no pods.
@@ -44,6 +45,7 @@ impl Policy {
         Self {
             target: None,
             mode: Mode::default(),
+            data_path: DataPath::default(),
             min_replicas: min,
             max_replicas: max.max(min),
             metrics: vec![Metric::Concurrency {

@@ -10,8 +10,8 @@ use super::schema::{
     REPLICAS, RESOURCE, RULES, SCALING_POLICY, STABILIZATION, TARGET, TOLERANCE, VALUE,
 };
 use super::{
-    Behavior, LeadTime, Mode, Policy, Prediction, ScalingPolicy, ScalingPolicyKind, ScalingRules,
-    SelectPolicy, Target, defaults,
+    Behavior, DataPath, LeadTime, Mode, Policy, Prediction, ScalingPolicy, ScalingPolicyKind,
+    ScalingRules, SelectPolicy, Target, defaults,
 };
 
 /// Why a policy was not taken.
@@ -91,7 +91,7 @@ fn policy(root: &Field<'_>, problems: &mut Problems) -> Option<Policy> {
         field.refuse(problems, text);
     }
     let mode = mode(&fields, problems);
-    data_path(&fields, problems);
+    let data_path = data_path(&fields, problems);
     let target = fields.get("target").map(|field| target(&field, problems));
     let metrics = fields
         .get("metrics")
@@ -107,6 +107,7 @@ fn policy(root: &Field<'_>, problems: &mut Problems) -> Option<Policy> {
         None => None,
     };
     policy.mode = mode?;
+    policy.data_path = data_path?;
     if !metrics.is_empty() {
         policy.metrics = metrics;
     }
@@ -121,11 +122,11 @@ fn mode(fields: &Fields<'_>, problems: &mut Problems) -> Option<Mode> {
     })
 }
 
-/// There is one data path so far; naming it is no fault.
-fn data_path(fields: &Fields<'_>, problems: &mut Problems) {
-    if let Some(field) = fields.get("dataPath") {
-        field.word(&[("proxy", ())], &["passive"], problems);
-    }
+fn data_path(fields: &Fields<'_>, problems: &mut Problems) -> Option<DataPath> {
+    let field = fields.get("dataPath");
+    field.map_or(Some(DataPath::default()), |field| {
+        field.word(&DataPath::WORDS, &[], problems)
+    })
 }
 
 fn target(field: &Field<'_>, problems: &mut Problems) -> Option<Target> {

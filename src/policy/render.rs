@@ -3,7 +3,9 @@
 use serde::ser::{Serialize, SerializeMap as _, Serializer};
 use serde_json::{Map, Value, json};
 
-use super::{LeadTime, Metric, Mode, Policy, ScalingPolicyKind, ScalingRules, SelectPolicy};
+use super::{
+    DataPath, LeadTime, Metric, Mode, Policy, ScalingPolicyKind, ScalingRules, SelectPolicy,
+};
 use crate::units::Shown;
 
 // === impl Policy ===
@@ -25,6 +27,7 @@ impl Serialize for Policy {
         let Self {
             target,
             mode,
+            data_path,
             min_replicas,
             max_replicas,
             metrics,
@@ -39,6 +42,7 @@ impl Serialize for Policy {
             )?;
         }
         map.serialize_entry("mode", mode.label())?;
+        map.serialize_entry("dataPath", data_path.label())?;
         map.serialize_entry("minReplicas", min_replicas)?;
         map.serialize_entry("maxReplicas", max_replicas)?;
         let metrics: Vec<Value> = metrics.iter().map(metric).collect();
@@ -86,6 +90,21 @@ impl Mode {
             Self::ScaleUpOnly => "scaleUpOnly",
             Self::Proactive => "proactive",
             Self::Reactive => "reactive",
+        }
+    }
+}
+
+// === impl DataPath ===
+
+impl DataPath {
+    pub(super) const WORDS: [(&'static str, Self); 2] =
+        [("proxy", Self::Proxy), ("passive", Self::Passive)];
+
+    /// The word of the policy file, also for metrics and JSON.
+    pub const fn label(self) -> &'static str {
+        match self {
+            Self::Proxy => "proxy",
+            Self::Passive => "passive",
         }
     }
 }

@@ -33,7 +33,7 @@ metrics:
   - {type: requestRate, perSecond: 5}
   - {type: concurrency, averageValue: \"8\"}
 prediction: {quantile: 97.5, costRatio: 80, leadTime: 180s, history: 7d, maxAhead: 100%}
-dataPath: proxy
+dataPath: passive
 behavior:
   scaleUp:
     selectPolicy: Min
@@ -44,6 +44,7 @@ behavior:
     )
     .expect("every field is right");
     let mut expected = Policy::with_bounds(2, 40);
+    expected.data_path = DataPath::Passive;
     expected.target = Some(Target {
         name: "bert-intent-detection".to_owned(),
     });
@@ -200,8 +201,12 @@ fn what_this_version_does_not_have_is_refused_by_name() {
         "line 2: prediction.costRatio: 0 is out of range (1 <= costRatio <= 10000); write for example 50",
     );
     check(
-        "dataPath: passive",
-        "line 2: dataPath: `passive` is not available in this version yet; write one of proxy",
+        "dataPath: passiv",
+        "line 2: dataPath: `passiv` is not known; did you mean `passive`?",
+    );
+    check(
+        "dataPath: mirror",
+        "line 2: dataPath: `mirror` is not known; write one of proxy, passive",
     );
     check(
         "metrics: [{type: kvCache, averageUtilization: 80}]",
@@ -272,6 +277,7 @@ fn a_policy_shows_itself_whole() {
     let yaml = policy.to_yaml();
     for line in [
         "mode: observe",
+        "dataPath: proxy",
         "maxReplicas: 10",
         "quantile: 95",
         "costRatio: 50",
@@ -318,6 +324,7 @@ proptest! {
     fn what_is_shown_reads_back_the_same(
         (min, more) in (1_u32..50, 0_u32..50),
         mode in prop_oneof![Just(Mode::Observe), Just(Mode::Auto), Just(Mode::Proactive), Just(Mode::Reactive)],
+        data_path in prop_oneof![Just(DataPath::Proxy), Just(DataPath::Passive)],
         (quantile, ahead) in (501_u32..1_000, prop::option::of(1_u32..5_000)),
         cost_ratio in 1_u32..=10_000,
         lead_time in prop::option::of(1_u64..=21_600),
@@ -327,6 +334,7 @@ proptest! {
         let policy = Policy {
             target: target.map(|name| Target { name }),
             mode,
+            data_path,
             prediction: Prediction {
                 quantile: f64::from(quantile) / 10.0 / 100.0,
                 lead_time: lead_time.map_or(LeadTime::Auto, |secs| LeadTime::Fixed(Duration::from_secs(secs))),

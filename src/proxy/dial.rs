@@ -49,6 +49,14 @@ impl Upstream {
         }
     }
 
+    /// The path of its Unix socket; `None`: it has an address.
+    pub fn path(&self) -> Option<&Path> {
+        match &self.0 {
+            Place::Address(_) => None,
+            Place::Socket(path) => Some(path),
+        }
+    }
+
     /// What requests to it are addressed to where nobody said otherwise.
     pub(super) fn authority(&self) -> String {
         match &self.0 {

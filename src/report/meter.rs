@@ -1,4 +1,4 @@
-//! Turns what the proxy counts and the GPU shows into reports, and remembers the last hour.
+//! Turns what the proxy counts, or the server says of itself, and the GPU shows into reports, and remembers the last hour.
 //!
 //! Once a second, by the caller's clock, the caller takes a report; the meter integrates what happened since the last
 //! one into its cumulative [`Load`] and into a ring of ten-second slots. The ring answers a new leader whose checkpoint
@@ -13,6 +13,7 @@ use ringbuf::traits::Observer as _;
 
 use super::{GpuReading, Load, Past, Report, WIRE_VERSION};
 use crate::clock::{Instant, Now};
+use crate::engine;
 use crate::proxy::{Accounts, Reading};
 
 /// Length of a slot of the ring.
@@ -33,6 +34,8 @@ pub struct Status {
     pub gpu: Option<GpuReading>,
     /// Connections of clients, where it carries them.
     pub connections: Option<u64>,
+    /// What the server says of its load, where that and not the accounts is the pod's.
+    pub server: Option<engine::Counts>,
 }
 
 /// Takes one pod's reports.
@@ -45,6 +48,8 @@ pub struct Meter {
     total: Load,
     last: Instant,
     last_reading: Reading,
+    /// `None`: at the last report the load was the accounts'.
+    last_server: Option<engine::Sums>,
     slots: LocalRb<Heap<Load>>,
     /// The slot that is being filled.
     open: Load,
@@ -61,6 +66,7 @@ impl Meter {
             pod,
             epoch,
             last_reading: accounts.read(now.instant),
+            last_server: None,
             accounts,
             started: now.instant,
             seq: 0,
@@ -74,15 +80,24 @@ impl Meter {
 
     /// The report of this moment.
     ///
-    /// The GPU's utilisation is taken to have held since the report before.
+    /// The GPU's utilisation is taken to have held since the report before. Of what happened since then, the source that
+    /// holds now tells its own part: where the policy changes it, the sums go on from where they are.
     pub fn report(&mut self, now: Now, status: Status) -> Report {
         let reading = self.accounts.read(now.instant);
         let passed = now.instant.since(self.last);
-        let step = load_between(&self.last_reading, &reading, passed, status.gpu);
+        let mut step = gpu_over(passed, status.gpu);
+        step.add(&match status.server {
+            None => load_between(&self.last_reading, &reading, passed),
+            Some(server) => {
+                let earlier = self.last_server.unwrap_or(server.sums);
+                observed(&server.sums.since(&earlier))
+            }
+        });
         self.total.add(&step);
         self.remember(step, now.instant);
         self.last = now.instant.max(self.last);
         self.last_reading = reading;
+        self.last_server = status.server.map(|server| server.sums);
         self.seq += 1;
         let at = now.instant.since(self.started);
         Report {
@@ -92,7 +107,10 @@ impl Meter {
             seq: self.seq,
             at_millis: u64::try_from(at.as_millis()).unwrap_or(u64::MAX),
             total: self.total,
-            in_flight: reading.in_flight,
+            in_flight: status
+                .server
+                .map_or(reading.in_flight, |server| whole(server.in_flight)),
+            load_unknown: status.server.is_some_and(|server| !server.is_fresh),
             ready: status.ready,
             draining: status.draining,
             gpu: status.gpu,
@@ -161,25 +179,49 @@ fn part(step: &Load, length: Duration, whole: Duration) -> Load {
     step.scaled(length.as_secs_f64() / whole.as_secs_f64())
 }
 
-fn load_between(
-    earlier: &Reading,
-    later: &Reading,
-    passed: Duration,
-    gpu: Option<GpuReading>,
-) -> Load {
+fn load_between(earlier: &Reading, later: &Reading, passed: Duration) -> Load {
     let counted = |later: u64, earlier: u64| later.saturating_sub(earlier) as f64;
     let seconds = |later: Duration, earlier: Duration| later.saturating_sub(earlier).as_secs_f64();
-    let passed = passed.as_secs_f64();
     Load {
-        pod_seconds: passed,
+        pod_seconds: passed.as_secs_f64(),
         arrivals: counted(later.arrivals, earlier.arrivals),
         completions: counted(later.completions, earlier.completions),
         failures: counted(later.failures(), earlier.failures()),
         busy_seconds: seconds(later.busy, earlier.busy),
         service_seconds: seconds(later.service, earlier.service),
+        ..Load::default()
+    }
+}
+
+/// What a server said of a time; where it said nothing, no pod-second is observed.
+fn observed(sums: &engine::Sums) -> Load {
+    Load {
+        pod_seconds: sums.observed_seconds,
+        arrivals: sums.arrivals,
+        completions: sums.completions,
+        failures: sums.failures,
+        busy_seconds: sums.busy_seconds,
+        service_seconds: sums.service_seconds,
+        ..Load::default()
+    }
+}
+
+fn gpu_over(passed: Duration, gpu: Option<GpuReading>) -> Load {
+    let passed = passed.as_secs_f64();
+    Load {
         gpu_busy_seconds: gpu.map_or(0.0, |gpu| gpu.utilization * passed),
         gpu_observed_seconds: gpu.map_or(0.0, |_| passed),
+        ..Load::default()
     }
+}
+
+#[expect(
+    clippy::cast_possible_truncation,
+    clippy::cast_sign_loss,
+    reason = "a number of requests, at least 0"
+)]
+fn whole(in_flight: f64) -> u64 {
+    in_flight.round() as u64
 }
 
 #[cfg(test)]

@@ -1,52 +1,11 @@
 //! The metric families, one row each.
 
+mod samples;
+
+use self::samples::{by, flag, of_fleet, of_latencies, of_requests, of_server, one, option};
 use super::family::{Family, Kind, Sample, Value};
 use crate::lifecycle::Phase;
-use crate::proxy::{Durations, Latencies};
-use crate::telemetry::{Fleet, Readings, Requests};
-
-fn unlabelled(value: Value) -> Vec<Sample> {
-    vec![Sample { label: None, value }]
-}
-
-fn one(value: f64) -> Vec<Sample> {
-    unlabelled(Value::Number(value))
-}
-
-fn flag(value: bool) -> Vec<Sample> {
-    one(f64::from(u8::from(value)))
-}
-
-fn option(value: Option<f64>) -> Vec<Sample> {
-    value.map_or_else(Vec::new, one)
-}
-
-fn by<const N: usize>(label: &'static str, values: [(&'static str, f64); N]) -> Vec<Sample> {
-    values
-        .into_iter()
-        .map(|(name, value)| Sample {
-            label: Some((label, name)),
-            value: Value::Number(value),
-        })
-        .collect()
-}
-
-fn of_requests(readings: &Readings, read: fn(&Requests) -> f64) -> Vec<Sample> {
-    option(readings.requests.as_ref().map(read))
-}
-
-fn of_latencies(readings: &Readings, read: fn(&Latencies) -> &Durations) -> Vec<Sample> {
-    readings
-        .requests
-        .as_ref()
-        .map_or_else(Vec::new, |requests| {
-            unlabelled(Value::Durations(read(&requests.took).clone()))
-        })
-}
-
-fn of_fleet(readings: &Readings, read: fn(&Fleet) -> Option<f64>) -> Vec<Sample> {
-    option(readings.fleet.as_ref().and_then(read))
-}
+use crate::telemetry::Readings;
 
 const fn family(
     name: &'static str,
@@ -185,6 +144,47 @@ pub(super) static FAMILIES: &[Family] = &[
         Kind::Counter,
         "Pieces in which the bytes of response bodies came: of a stream, roughly its chunks",
         |r| of_requests(r, |requests| requests.response_frames as f64),
+    ),
+    family(
+        "server",
+        Kind::Info,
+        "The inference server whose own metrics are read; absent while none are",
+        |r| {
+            r.server
+                .as_ref()
+                .map_or_else(Vec::new, |server| by("engine", [(server.engine, 1.0)]))
+        },
+    ),
+    family(
+        "server_requests",
+        Kind::Counter,
+        "Requests that ended on the server by its own metrics, by outcome",
+        |r| {
+            r.server.as_ref().map_or_else(Vec::new, |server| {
+                by(
+                    "outcome",
+                    [("completed", server.completed), ("failed", server.failed)],
+                )
+            })
+        },
+    ),
+    family(
+        "server_requests_running",
+        Kind::Gauge,
+        "Requests that the server works on by its own metrics; absent where it does not tell",
+        |r| of_server(r, |server| server.running),
+    ),
+    family(
+        "server_requests_waiting",
+        Kind::Gauge,
+        "Requests that wait on the server by its own metrics",
+        |r| of_server(r, |server| Some(server.waiting)),
+    ),
+    family(
+        "server_kv_cache_utilization_ratio",
+        Kind::Gauge,
+        "Share of the server's KV cache in use by its own metrics, 0 to 1; absent where it does not tell",
+        |r| of_server(r, |server| server.kv_cache),
     ),
     family(
         "gpu_devices",

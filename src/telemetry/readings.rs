@@ -18,6 +18,8 @@ pub struct Readings {
     pub requests: Option<Requests>,
     /// The clients' connections; `None` without a proxy.
     pub connections: Option<Connections>,
+    /// What the inference server says of itself; `None` while it is not read.
+    pub server: Option<Server>,
     /// The pod's GPUs, where there are any.
     pub gpu: Option<GpuReading>,
     /// The CPU limit of this container, in cores, where it has one.
@@ -74,6 +76,23 @@ pub struct Requests {
     pub in_flight_seconds: f64,
     /// How long requests took.
     pub took: Latencies,
+}
+
+/// What an inference server says of itself.
+#[derive(Clone, Copy, Debug, Default, PartialEq)]
+pub struct Server {
+    /// Which server it is, in a stable word.
+    pub engine: &'static str,
+    /// Requests it works on, where it tells.
+    pub running: Option<f64>,
+    /// Requests that wait on it.
+    pub waiting: f64,
+    /// Share of its KV cache in use, 0 to 1, where it tells.
+    pub kv_cache: Option<f64>,
+    /// Requests that got their whole answer since it is read.
+    pub completed: f64,
+    /// Requests that ended otherwise since then.
+    pub failed: f64,
 }
 
 /// What happened on the member port: the member's own counts.

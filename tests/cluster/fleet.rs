@@ -13,9 +13,10 @@ use crate::front::Seen;
 use crate::keepers::{Keepers, Way};
 use crate::load::Load;
 use crate::manifest::template;
+use crate::model_server;
 use crate::node::Node;
 use crate::processes::Signal;
-use crate::sidecar::{self, Sidecar, Surroundings};
+use crate::sidecar::{self, Sidecar, Surroundings, TRAFFIC};
 use crate::wait::eventually;
 use crate::workload::{Right, SOON, TERM};
 
@@ -117,7 +118,12 @@ impl<'a> Fleet<'a> {
 
     /// Requests through the Service of this fleet.
     pub(crate) fn load(&self, per_second: u32) -> Load {
-        Load::start(self.node.endpoints(), per_second)
+        Load::start(self.node.endpoints(), TRAFFIC, per_second)
+    }
+
+    /// Requests that pass by the sidecars: the Service has the servers' own port as its target.
+    pub(crate) fn load_on_servers(&self, per_second: u32) -> Load {
+        Load::start(self.node.endpoints(), model_server::PORT, per_second)
     }
 
     /// Clients of that Service which keep their connections.

@@ -30,11 +30,16 @@ struct Counts {
 // === impl Load ===
 
 impl Load {
-    /// Sends `per_second` requests, in turn to whatever `endpoints` says at that moment, as a Service would.
-    pub(crate) fn start(endpoints: watch::Receiver<Vec<SocketAddr>>, per_second: u32) -> Self {
+    /// Sends `per_second` requests, in turn to `port` of whatever `endpoints` says at that moment, as a Service would.
+    pub(crate) fn start(
+        endpoints: watch::Receiver<Vec<SocketAddr>>,
+        port: u16,
+        per_second: u32,
+    ) -> Self {
         let counts = Arc::<Counts>::default();
         let tasks = Tasks::here();
-        tasks.spawn(send(endpoints, per_second, counts.clone(), tasks.handle()));
+        let service = (endpoints, port);
+        tasks.spawn(send(service, per_second, counts.clone(), tasks.handle()));
         Self {
             counts,
             _tasks: tasks,
@@ -53,7 +58,7 @@ impl Load {
 }
 
 async fn send(
-    endpoints: watch::Receiver<Vec<SocketAddr>>,
+    (endpoints, port): (watch::Receiver<Vec<SocketAddr>>, u16),
     per_second: u32,
     counts: Arc<Counts>,
     tasks: TasksHandle,
@@ -68,7 +73,8 @@ async fn send(
         let target = {
             let endpoints = endpoints.borrow();
             let turn = usize::try_from(number).unwrap_or(0);
-            turn.checked_rem(endpoints.len()).map(|at| endpoints[at])
+            let at = turn.checked_rem(endpoints.len());
+            at.map(|at| SocketAddr::new(endpoints[at].ip(), port))
         };
         let counts = counts.clone();
         tasks.spawn(async move {

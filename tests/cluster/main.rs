@@ -27,6 +27,7 @@ mod memory;
 mod model_server;
 mod node;
 mod outage;
+mod passive;
 mod processes;
 mod real_rules;
 mod requests;

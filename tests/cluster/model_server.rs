@@ -1,12 +1,15 @@
-//! What stands behind a sidecar here: a server that takes its time for every request, any number at once.
+//! What stands behind a sidecar here: a server that takes its time for every request, any number at once, and tells of its load
+//! as vLLM does.
 
 use std::convert::Infallible;
 use std::io;
 use std::net::Ipv4Addr;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use bytes::Bytes;
-use futures_util::stream::{StreamExt as _, iter};
+use futures_util::stream::unfold;
 use http::{Request, Response};
 use http_body_util::combinators::UnsyncBoxBody;
 use http_body_util::{BodyExt as _, Full, StreamBody};
@@ -39,6 +42,52 @@ pub(crate) struct ModelServer {
 
 type Body = UnsyncBoxBody<Bytes, Infallible>;
 
+/// What it tells of its load.
+#[derive(Debug, Default)]
+struct Counts {
+    running: AtomicU64,
+    completed: AtomicU64,
+}
+
+/// A request being answered; dropped, it is none any more, whatever became of it.
+struct Running(Arc<Counts>);
+
+// === impl Counts ===
+
+impl Counts {
+    fn text(&self) -> String {
+        let (running, completed) = (
+            self.running.load(Ordering::SeqCst),
+            self.completed.load(Ordering::SeqCst),
+        );
+        format!(
+            "vllm:num_requests_running{{engine=\"0\"}} {running}
+vllm:num_requests_waiting{{engine=\"0\"}} 0
+vllm:request_success_total{{engine=\"0\",finished_reason=\"stop\"}} {completed}
+"
+        )
+    }
+}
+
+// === impl Running ===
+
+impl Running {
+    fn one_of(counts: Arc<Counts>) -> Self {
+        counts.running.fetch_add(1, Ordering::SeqCst);
+        Self(counts)
+    }
+
+    fn complete(&self) {
+        self.0.completed.fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        self.0.running.fetch_sub(1, Ordering::SeqCst);
+    }
+}
+
 // === impl ModelServer ===
 
 impl ModelServer {
@@ -54,10 +103,11 @@ impl ModelServer {
 }
 
 async fn accept(listener: TcpListener, service_time: Duration, tasks: TasksHandle) {
+    let counts = Arc::<Counts>::default();
     while let Ok((stream, _from)) = listener.accept().await {
-        let streams = tasks.clone();
+        let (streams, counts) = (tasks.clone(), Arc::clone(&counts));
         tasks.spawn(async move {
-            let serve = service_fn(|request| answer(request, service_time));
+            let serve = service_fn(|request| answer(request, service_time, Arc::clone(&counts)));
             // A client that leaves is its own affair.
             auto::Builder::new(streams)
                 .serve_connection(TokioIo::new(stream), serve)
@@ -70,15 +120,26 @@ async fn accept(listener: TcpListener, service_time: Duration, tasks: TasksHandl
 async fn answer(
     request: Request<Incoming>,
     service_time: Duration,
+    counts: Arc<Counts>,
 ) -> Result<Response<Body>, Infallible> {
+    let whole = |text: String| Full::new(Bytes::from(text)).boxed_unsync();
+    if request.uri().path() == "/metrics" {
+        return Ok(Response::new(whole(counts.text())));
+    }
+    let running = Running::one_of(counts);
     if request.uri().path() == STREAM {
-        let tokens = iter(0..TOKENS).then(move |_token| async move {
+        let tokens = unfold((running, 0), move |(running, said)| async move {
+            if said == TOKENS {
+                running.complete();
+                return None;
+            }
             Clock::real().sleep(service_time).await;
-            Ok(Frame::data(Bytes::from_static(TOKEN.as_bytes())))
+            let token = Ok(Frame::data(Bytes::from_static(TOKEN.as_bytes())));
+            Some((token, (running, said + 1)))
         });
         return Ok(Response::new(StreamBody::new(tokens).boxed_unsync()));
     }
     Clock::real().sleep(service_time).await;
-    let answer = Full::new(Bytes::from_static(ANSWER.as_bytes()));
-    Ok(Response::new(answer.boxed_unsync()))
+    running.complete();
+    Ok(Response::new(whole(ANSWER.to_owned())))
 }

@@ -169,6 +169,15 @@ pub(crate) async fn api(ip: Ipv4Addr, what: &str) -> Result<Value, String> {
     serde_json::from_slice(&body).map_err(|error| error.to_string())
 }
 
+/// The text of `/metrics` of the sidecar at `ip`.
+pub(crate) async fn metrics(ip: Ipv4Addr) -> Result<String, String> {
+    let limit = Duration::from_secs(5);
+    let (_status, body) = client::get((ip, ADMIN).into(), "/metrics", limit)
+        .await
+        .map_err(|error| error.to_string())?;
+    Ok(String::from_utf8_lossy(&body).into_owned())
+}
+
 fn command(ip: Ipv4Addr, policy: &Path, kubeconfig: Option<PathBuf>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_sidescale"));
     command

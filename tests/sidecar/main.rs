@@ -6,6 +6,7 @@
 mod accounts;
 mod admission;
 mod drain;
+mod engine;
 mod floods;
 mod grpc;
 mod h2c;

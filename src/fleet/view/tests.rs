@@ -320,3 +320,39 @@ fn a_late_deletion_does_not_remove_a_namesake() {
     view.deleted(&now);
     assert_eq!(view.snapshot(at(0.0), 1).pods.len(), 0);
 }
+
+#[test]
+fn a_member_that_does_not_know_its_load_is_unknown_and_not_idle() {
+    let mut view = View::default();
+    view.listed(&[pod("a", "Running", Some(true), &BORN_AT_ZERO)], at(0.0));
+    let blind = |seq, at_secs| Report {
+        load_unknown: true,
+        in_flight: 0,
+        ..report(1, seq, at_secs, 0.0)
+    };
+    view.reported("a", &blind(1, 100), at(0.0).instant);
+    assert_eq!(view.snapshot(at(0.0), 1).pods[0].member, Member::Unknown);
+    view.reported("a", &report(1, 2, 101, 0.0), at(1.0).instant);
+    view.reported("a", &blind(3, 102), at(2.0).instant);
+    let snapshot = view.snapshot(at(6.0), 1);
+    assert!((snapshot.in_flight - 3.0).abs() < 1e-9, "what it last knew");
+    assert_eq!(snapshot.unknown(), 0, "one late look is no silence");
+    for second in 3..=7_u32 {
+        view.reported(
+            "a",
+            &blind(u64::from(second) + 1, u64::from(second) + 100),
+            at(f64::from(second)).instant,
+        );
+    }
+    let since = at(1.0).instant;
+    let snapshot = view.snapshot(at(7.0), 1);
+    assert_eq!(snapshot.pods[0].member, Member::Silent { since });
+    assert_eq!(snapshot.unknown(), 1);
+    let draining = Report {
+        draining: true,
+        ..blind(9, 108)
+    };
+    view.reported("a", &draining, at(8.0).instant);
+    let snapshot = view.snapshot(at(8.0), 1);
+    assert_eq!((snapshot.ready(), snapshot.unknown()), (0, 0));
+}

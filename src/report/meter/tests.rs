@@ -10,6 +10,7 @@ struct Pod {
     clock: Clock,
     accounts: Arc<Accounts>,
     meter: Meter,
+    server: Option<engine::Counts>,
 }
 
 impl Pod {
@@ -21,6 +22,7 @@ impl Pod {
             clock,
             accounts,
             meter,
+            server: None,
         }
     }
 
@@ -35,6 +37,7 @@ impl Pod {
                 ..GpuReading::default()
             }),
             connections: Some(3),
+            server: self.server,
         };
         self.meter.report(self.clock.now(), status)
     }
@@ -156,4 +159,74 @@ async fn a_process_that_stood_still_for_a_day_goes_on_at_once() {
         past.slots
     );
     assert_eq!(pod.past_of_seconds(0).slots.len(), 1);
+}
+
+fn said(seconds: f64, arrivals: f64, is_fresh: bool) -> engine::Counts {
+    engine::Counts {
+        sums: engine::Sums {
+            observed_seconds: seconds,
+            arrivals,
+            completions: arrivals / 2.0,
+            failures: 1.0,
+            busy_seconds: 4.0 * arrivals,
+            service_seconds: 3.0 * arrivals,
+        },
+        in_flight: 6.6,
+        is_fresh,
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_servers_own_sums_are_the_pods_from_where_the_accounts_left_off_and_back() {
+    let mut pod = Pod::new();
+    let held: Vec<_> = (0..3).map(|_| pod.accounts.arrive()).collect();
+    let before = pod.report_after(1.0, None).await;
+    assert!(!before.load_unknown);
+    // The policy says passive now; the server has been read for long.
+    pod.server = Some(said(500.0, 9_000.0, true));
+    let report = pod.report_after(1.0, None).await;
+    assert_eq!(report.total, before.total, "no jump");
+    assert_eq!((report.in_flight, report.load_unknown), (7, false));
+    pod.server = Some(said(501.5, 9_010.0, true));
+    let report = pod.report_after(1.0, Some(0.5)).await;
+    let expected = Load {
+        pod_seconds: 2.5,
+        arrivals: 13.0,
+        completions: 5.0,
+        failures: 0.0,
+        busy_seconds: 43.0,
+        service_seconds: 30.0,
+        gpu_busy_seconds: 0.5,
+        gpu_observed_seconds: 1.0,
+    };
+    assert_eq!(report.total, expected);
+    // And proxy again: what passed through the sidecar meanwhile was the server's to count.
+    drop(held);
+    drop(pod.accounts.arrive());
+    pod.report_after(1.0, None).await;
+    pod.server = None;
+    drop(pod.accounts.arrive());
+    let report = pod.report_after(1.0, None).await;
+    assert!(close(report.total.arrivals, 14.0), "{report:?}");
+    assert!(close(report.total.pod_seconds, 3.5), "{report:?}");
+    assert_eq!(report.in_flight, 0);
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_server_that_says_nothing_is_not_observed() {
+    let mut pod = Pod::new();
+    pod.server = Some(said(10.0, 50.0, true));
+    pod.report_after(1.0, None).await;
+    pod.server = Some(said(11.0, 60.0, true));
+    pod.report_after(1.0, None).await;
+    pod.server = Some(said(11.0, 60.0, false));
+    let mut last = Report::default();
+    for _second in 0..20 {
+        last = pod.report_after(1.0, None).await;
+    }
+    assert!(last.load_unknown);
+    assert!(close(last.total.pod_seconds, 1.0), "{last:?}");
+    let past = pod.past_of_seconds(3_600);
+    let seconds: Vec<f64> = past.slots.iter().map(|slot| slot.pod_seconds).collect();
+    assert_eq!(seconds, [1.0, 0.0, 0.0]);
 }

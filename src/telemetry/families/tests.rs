@@ -4,9 +4,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use super::*;
+use crate::proxy::Latencies;
 use crate::report::GpuReading;
-use crate::telemetry::render;
-use crate::telemetry::{Connections, Fault};
+use crate::telemetry::{Connections, Fault, Fleet, Requests, Server, render};
 
 fn everything() -> Readings {
     Readings {
@@ -26,6 +26,13 @@ fn everything() -> Readings {
         connections: Some(Connections {
             open: 40,
             retired: 2,
+        }),
+        server: Some(Server {
+            engine: "vllm",
+            running: Some(7.0),
+            kv_cache: Some(0.6),
+            completed: 20.0,
+            ..Server::default()
         }),
         gpu: Some(GpuReading {
             devices: 2,
@@ -150,6 +157,14 @@ fn values_are_what_was_read() {
     check(&bucket("1.048576"), 1.0);
     check(&bucket("2.097152"), 2.0);
     check(&bucket("+Inf"), 2.0);
+    check("sidescale_server_info{engine=\"vllm\"}", 1.0);
+    check(
+        "sidescale_server_requests_total{outcome=\"completed\"}",
+        20.0,
+    );
+    check("sidescale_server_requests_running", 7.0);
+    check("sidescale_server_requests_waiting", 0.0);
+    check("sidescale_server_kv_cache_utilization_ratio", 0.6);
     check("sidescale_gpu_utilization_ratio", 0.75);
     check("sidescale_cpu_limit_cores", 0.2);
     check("sidescale_cpu_throttled_seconds_total", 2.5);
@@ -172,6 +187,8 @@ fn values_are_what_was_read() {
 fn what_is_not_known_is_absent_and_not_zero() {
     let (families, _) = parse(&render(Readings::default()));
     for name in [
+        "sidescale_server_info",
+        "sidescale_server_requests_waiting",
         "sidescale_gpu_utilization_ratio",
         "sidescale_cpu_limit_cores",
         "sidescale_replicas_desired",
