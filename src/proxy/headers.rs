@@ -9,21 +9,26 @@
 use std::net::IpAddr;
 
 use http::header::{
-    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, FORWARDED, HOST, HeaderName, HeaderValue,
+    CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, Entry, FORWARDED, HOST, HeaderName, HeaderValue,
     PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request, response};
 
 /// Fields that belong to one connection. `Connection`, `TE`, `Transfer-Encoding` and `Upgrade` have rules of their
-/// own below; `Trailer` stays, because hyper passes on only the trailers that it announces.
-const HOP_BY_HOP: [HeaderName; 4] = [
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
+/// own below; `Trailer` stays, because hyper passes on only the trailers that it announces. A static, and not a constant
+/// that each look would build anew.
+static HOP_BY_HOP: [HeaderName; 9] = [
+    CONNECTION,
+    TE,
+    TRANSFER_ENCODING,
+    UPGRADE,
     PROXY_AUTHENTICATE,
     PROXY_AUTHORIZATION,
+    HeaderName::from_static("keep-alive"),
+    HeaderName::from_static("proxy-connection"),
+    HeaderName::from_static("http2-settings"),
 ];
-const HTTP2_SETTINGS: HeaderName = HeaderName::from_static("http2-settings");
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -244,6 +249,10 @@ fn upgrade_asked(headers: &HeaderMap, version: Version) -> Upgrading {
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
+    // Most heads have none of them, and to look is a tenth of what it costs to remove each in vain.
+    if !headers.keys().any(is_hop_by_hop) {
+        return;
+    }
     if headers.contains_key(CONNECTION) {
         let named: Vec<HeaderName> = headers
             .get_all(CONNECTION)
@@ -256,38 +265,44 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
         for name in named {
             headers.remove(name);
         }
-        headers.remove(CONNECTION);
     }
-    for name in HOP_BY_HOP {
-        headers.remove(name);
-    }
-    for name in [TE, TRANSFER_ENCODING, UPGRADE, HTTP2_SETTINGS] {
+    for name in &HOP_BY_HOP {
         headers.remove(name);
     }
 }
 
+fn is_hop_by_hop(name: &HeaderName) -> bool {
+    HOP_BY_HOP.contains(name)
+}
+
 fn set_forwarded(headers: &mut HeaderMap, peer: &Peer) {
-    let chain = if headers.contains_key(&X_FORWARDED_FOR) {
-        let hops = headers.get_all(&X_FORWARDED_FOR).iter();
-        let hops: Vec<&[u8]> = hops
-            .chain([&peer.address])
-            .map(HeaderValue::as_bytes)
-            .collect();
-        HeaderValue::try_from(hops.join(&b", "[..])).unwrap_or_else(|_invalid| peer.address.clone())
-    } else {
-        peer.address.clone()
-    };
-    headers.insert(X_FORWARDED_FOR, chain);
+    // One lookup each: these names are hashed letter by letter.
+    match headers.entry(X_FORWARDED_FOR) {
+        Entry::Vacant(first) => {
+            first.insert(peer.address.clone());
+        }
+        Entry::Occupied(mut chain) => {
+            let hops: Vec<&[u8]> = chain
+                .iter()
+                .chain([&peer.address])
+                .map(HeaderValue::as_bytes)
+                .collect();
+            let whole = HeaderValue::try_from(hops.join(&b", "[..]));
+            chain.insert(whole.unwrap_or_else(|_invalid| peer.address.clone()));
+        }
+    }
     // What an ingress in front has said stands: it saw the client's own connection.
-    if !headers.contains_key(FORWARDED) {
-        if !headers.contains_key(&X_FORWARDED_PROTO) {
-            headers.insert(X_FORWARDED_PROTO, HeaderValue::from_static("http"));
-        }
-        if !headers.contains_key(&X_FORWARDED_HOST)
-            && let Some(host) = headers.get(HOST).cloned()
-        {
-            headers.insert(X_FORWARDED_HOST, host);
-        }
+    if headers.contains_key(FORWARDED) {
+        return;
+    }
+    let host = headers.get(HOST).cloned();
+    if let Entry::Vacant(proto) = headers.entry(X_FORWARDED_PROTO) {
+        proto.insert(HeaderValue::from_static("http"));
+    }
+    if let Some(host) = host
+        && let Entry::Vacant(named) = headers.entry(X_FORWARDED_HOST)
+    {
+        named.insert(host);
     }
 }
 
