@@ -10,7 +10,7 @@
 //! and has none for the reason of a reset, so gRPC needs HTTP/2 on both sides. Each stream is a request of its own in the
 //! accounts. What was refused here is told to a client of gRPC in its own terms, see `reply`.
 //!
-//! Connections can be asked to come anew, so that clients which keep theirs find new pods: `connections`.
+//! Connections can be asked to come anew, so that clients which keep theirs find new pods: `retirement`.
 //!
 //! Not carried: `Upgrade: h2c`, CONNECT, and WebSocket over HTTP/2 (RFC 8441), which is not offered to clients.
 //!
@@ -23,11 +23,12 @@
 mod accounts;
 mod admission;
 mod body;
+mod broken;
 mod connection;
-mod connections;
 mod dial;
 mod drain;
 mod exchange;
+mod failed;
 mod flight;
 mod forward;
 mod headers;
@@ -37,6 +38,7 @@ mod pool;
 mod protocol;
 mod reply;
 mod request;
+mod retirement;
 mod routes;
 mod setting;
 mod stream;
@@ -59,12 +61,12 @@ use tokio_util::task::TaskTracker;
 
 pub use self::accounts::{Accounts, InFlight, Latencies, Outcome, Reading};
 pub use self::admission::{Admission, Limit};
-pub use self::connections::Connections;
 pub use self::dial::Upstream;
 pub use self::latency::Durations;
 use self::multiplex::Multiplex;
 use self::pool::Pool;
 pub use self::protocol::Protocol;
+pub use self::retirement::Connections;
 pub use self::routes::Uncounted;
 pub use self::setting::SettingError;
 pub use self::thread::TrafficThread;

@@ -8,20 +8,10 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::accounts::Outcome;
+use super::broken::Broken;
 use super::exchange::Exchange;
 use super::pool::Lease;
 use super::stream::Download;
-
-/// Why a body ends before its end.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Broken {
-    #[error("its connection or its framing broke")]
-    Hyper(#[source] hyper::Error),
-    #[error("its stream broke")]
-    Stream(#[source] h2::Error),
-    #[error("its sender took it back")]
-    Abandoned,
-}
 
 /// What the client's connection reads a response from.
 #[derive(Debug)]
@@ -192,14 +182,5 @@ impl Source {
             Self::Http2(download) if download.is_end_stream() => SizeHint::with_exact(0),
             Self::Http2(_) => SizeHint::default(),
         }
-    }
-}
-
-// === impl Broken ===
-
-impl Broken {
-    /// Whether the stream was reset here, since the client's half of it had broken.
-    fn is_ours(&self) -> bool {
-        matches!(self, Self::Stream(error) if error.is_reset() && !error.is_remote() && !error.is_library())
     }
 }

@@ -29,7 +29,7 @@ use super::Shared;
 use super::exchange::Client;
 use super::forward::forward;
 use super::headers::Peer;
-use super::wire::{Carrier, Wire, WireState};
+use super::wire::{Carrier, STREAM_WINDOW, Wire, WireState};
 
 /// How long to wait after an accept that failed for want of descriptors or memory: without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -41,10 +41,6 @@ const PATROL_PERIOD: Duration = Duration::from_secs(15);
 const IDLE_PATROLS: u32 = 42;
 /// How long a connection that has not carried a request yet keeps for it, when the proxy stops accepting.
 const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
-/// What one request's body may hold here while its reader is slow; a connection of HTTP/1 holds as much. A fixed
-/// window, and the connection's is the sum of its streams': with one that adapts, both are the same, and the stream of
-/// one stalled reader stops all others of its connection. At half a millisecond inside a cluster it passes 256 MB/s.
-pub(super) const STREAM_WINDOW: u32 = 128 * 1_024;
 /// Streams of one client's connection. What exceeds it waits unseen at the client and is no load here, so half of it
 /// could hide a queue from the forecast; a client behind an ingress shares its connection with hundreds.
 const MAX_STREAMS: u32 = 1_000;

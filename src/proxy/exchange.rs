@@ -8,8 +8,8 @@ use tokio::sync::Notify;
 use super::Shared;
 use super::accounts::{InFlight, Outcome};
 use super::admission::Permit;
-use super::connections::Connection;
 use super::headers::Peer;
+use super::retirement::Connection;
 use super::wire::{Carrier, WireState};
 
 /// One client's connection, as its requests see it.

@@ -3,47 +3,22 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, request, response};
+use http::{Request, Response, StatusCode, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
 
 use super::accounts::{InFlight, Outcome};
-use super::body::{Body, Broken};
+use super::body::Body;
 use super::exchange::{Client, Exchange};
-use super::headers::{Refusal, Upgrading, is_grpc, prepare_request, prepare_response};
-use super::pool::{ConnectError, Lease};
-use super::reply::Reply;
+use super::failed::Failed;
+use super::headers::{Upgrading, is_grpc, prepare_request};
+use super::pool::Lease;
+use super::reply::{Reply, finished};
 use super::request::RequestBody;
 use super::stream::{self, Download};
 use super::wire::Carrier;
 use super::{Shared, tunnel};
-
-/// Why there is no response of the upstream.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum Failed {
-    /// No connection: nothing was sent.
-    #[error("no connection to the upstream")]
-    Connect(#[source] ConnectError),
-    /// The connection broke before a response.
-    #[error("the upstream broke off before its response")]
-    Upstream(#[source] hyper::Error),
-    /// The stream or its connection broke before a response.
-    #[error("the upstream broke the request off before its response")]
-    Stream(#[source] h2::Error),
-    /// The request's own body broke.
-    #[error("the request's body broke off")]
-    Request(#[source] Broken),
-    /// The upstream's protocol has no such request.
-    #[error(transparent)]
-    Refused(Refusal),
-    /// The upstream was heard to speak HTTP/2, and does not. Nothing of the request was sent.
-    #[error("no stream to the upstream")]
-    Misheard {
-        source: ConnectError,
-        unsent: RequestBody,
-    },
-}
 
 /// The upstream's response, by what it came.
 enum Answered {
@@ -183,22 +158,4 @@ fn switch(
     let (parts, _body) = response.into_parts();
     // It is no connection of HTTP any more that could end with its response.
     finished(false, parts, Body::Empty)
-}
-
-/// The response as the client gets it. `last`: its connection of HTTP/1 ends with it.
-pub(super) fn finished(last: bool, mut parts: response::Parts, body: Body) -> Response<Body> {
-    prepare_response(&mut parts, last);
-    Response::from_parts(parts, body)
-}
-
-// === impl Failed ===
-
-impl Failed {
-    fn sending(error: hyper::Error) -> Self {
-        if error.is_user() {
-            Self::Request(Broken::Hyper(error))
-        } else {
-            Self::Upstream(error)
-        }
-    }
 }

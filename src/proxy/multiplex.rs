@@ -15,10 +15,10 @@ use h2::client::{Builder, ResponseFuture, SendRequest};
 use http::{Request, request};
 use tokio::sync::oneshot;
 
-use super::connection::STREAM_WINDOW;
 use super::dial::Upstream;
 use super::headers::{Refusal, for_http2};
 use super::pool::{CONNECT_TIMEOUT, ConnectError};
+use super::wire::STREAM_WINDOW;
 use crate::clock::Clock;
 use crate::lifecycle::TasksHandle;
 

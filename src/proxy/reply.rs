@@ -6,15 +6,15 @@
 
 use std::fmt::Write as _;
 
-use http::{HeaderName, HeaderValue, Response, StatusCode, header};
+use http::{HeaderName, HeaderValue, Response, StatusCode, header, response};
 
 use super::Shared;
 use super::accounts::Outcome;
 use super::admission::TurnedAway;
 use super::body::Body;
 use super::exchange::Exchange;
-use super::forward::{Failed, finished};
-use super::headers::Refusal;
+use super::failed::Failed;
+use super::headers::{Refusal, prepare_response};
 use super::pool::ConnectError;
 use super::upstream::Health;
 use crate::causes::chain;
@@ -115,6 +115,12 @@ impl Reply {
         let (parts, body) = response.into_parts();
         finished(last, parts, body)
     }
+}
+
+/// The response as the client gets it. `last`: its connection of HTTP/1 ends with it.
+pub(super) fn finished(last: bool, mut parts: response::Parts, body: Body) -> Response<Body> {
+    prepare_response(&mut parts, last);
+    Response::from_parts(parts, body)
 }
 
 fn http_response(status: StatusCode, text: String, exchange: Exchange) -> Response<Body> {

@@ -7,7 +7,7 @@ use bytes::Bytes;
 use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
-use super::body::Broken;
+use super::broken::Broken;
 use super::wire::Carrier;
 
 /// What the upstream's connection reads a request from.

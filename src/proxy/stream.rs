@@ -11,8 +11,8 @@ use http::{Response, request};
 use http_body::Frame;
 
 use super::Shared;
-use super::body::Broken;
-use super::forward::Failed;
+use super::broken::Broken;
+use super::failed::Failed;
 use super::multiplex::{SendError, Sent, Slot};
 use super::pool::ConnectError;
 use super::request::RequestBody;

@@ -15,7 +15,7 @@ use h2::{Reason, SendStream};
 use http_body::Body as _;
 use tokio::sync::oneshot;
 
-use super::body::Broken;
+use super::broken::Broken;
 use super::multiplex::Slot;
 use super::request::RequestBody;
 
