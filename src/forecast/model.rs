@@ -116,12 +116,7 @@ impl Model {
             model.adopt(detect(values, known));
         }
         let made_from = base + count(values.len()) - MADE_BEFORE_FIT;
-        for (done, value) in values.iter().enumerate() {
-            model.push(*value, model.end() >= made_from);
-            if done % RESTS_EVERY == 0 {
-                pace.rest();
-            }
-        }
+        model.learn(values, made_from, pace);
         model
     }
 
@@ -208,16 +203,21 @@ impl Model {
     fn relearn(&mut self, seasons: Vec<Season>, pace: &Pace) {
         let mut model = Self::new(self.base, self.keeps, self.horizon, self.parts);
         model.adopt(seasons);
-        for (done, value) in self.values.iter().enumerate() {
-            model.push(*value, false);
-            if done % RESTS_EVERY == 0 {
-                pace.rest();
-            }
-        }
+        model.learn(&self.values, i64::MAX, pace);
         model.calibration = std::mem::take(&mut self.calibration);
         model.pending = std::mem::take(&mut self.pending);
         model.foreseen = std::mem::take(&mut self.foreseen);
         *self = model;
+    }
+
+    /// Takes many minutes in a row, and makes forecasts from the minute `made_from` on.
+    fn learn(&mut self, values: &[f32], made_from: i64, pace: &Pace) {
+        for (done, value) in values.iter().enumerate() {
+            self.push(*value, self.end() >= made_from);
+            if done % RESTS_EVERY == 0 {
+                pace.rest();
+            }
+        }
     }
 
     fn longest(&self) -> usize {

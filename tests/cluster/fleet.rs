@@ -116,6 +116,19 @@ impl<'a> Fleet<'a> {
         .await;
     }
 
+    /// Waits until so many pods are asked for as this load fills.
+    pub(crate) async fn is_enough_for(&self, per_second: u32) {
+        let at_once = f64::from(per_second) * SERVICE_TIME.as_secs_f64();
+        let needed = (at_once / f64::from(CONCURRENCY)).ceil();
+        eventually("there are enough pods for the load", SOON * 2, async || {
+            let replicas = self.cluster.replicas().await;
+            (f64::from(replicas) >= needed)
+                .then_some(())
+                .ok_or(format!("{replicas} of {needed}"))
+        })
+        .await;
+    }
+
     /// Requests through the Service of this fleet.
     pub(crate) fn load(&self, per_second: u32) -> Load {
         Load::start(self.node.endpoints(), TRAFFIC, per_second)

@@ -1,7 +1,7 @@
 //! A fleet whose requests pass by the sidecars: the servers' own metrics are all that the leader knows of its load.
 
 use crate::cluster::Cluster;
-use crate::fleet::{CONCURRENCY, Fleet, SERVICE_TIME, policy};
+use crate::fleet::{Fleet, policy};
 use crate::sidecar;
 use crate::wait::eventually;
 use crate::workload::SOON;
@@ -17,14 +17,7 @@ async fn a_passive_fleet_grows_by_what_its_servers_say(cluster: &Cluster) {
     let leader = fleet.leader().await;
     fleet.reports_to(&leader, 2).await;
     let load = fleet.load_on_servers(BURST);
-    let needed = (f64::from(BURST) * SERVICE_TIME.as_secs_f64() / f64::from(CONCURRENCY)).ceil();
-    eventually("there are enough pods for the load", SOON * 2, async || {
-        let replicas = cluster.replicas().await;
-        (f64::from(replicas) >= needed)
-            .then_some(())
-            .ok_or(format!("{replicas} of {needed}"))
-    })
-    .await;
+    fleet.is_enough_for(BURST).await;
     eventually("the leader sees the load as it is", SOON, async || {
         let plan = sidecar::api(leader.ip, "plan").await?;
         let rate = plan["arrivalsPerSecond"].as_f64().unwrap_or(0.0);

@@ -9,7 +9,7 @@ use kube::api::{ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::cluster::Cluster;
-use crate::fleet::{CONCURRENCY, Fleet, SERVICE_TIME, policy};
+use crate::fleet::{Fleet, policy};
 use crate::front::Seen;
 use crate::keepers::Way;
 use crate::sidecar::{self, LEASE_DURATION};
@@ -49,14 +49,7 @@ async fn the_deployment_grows_and_shrinks_with_the_load(cluster: &Cluster) {
     let leader = fleet.leader().await;
     let start = cluster.clock().instant();
     let load = fleet.load(BURST);
-    let needed = (f64::from(BURST) * SERVICE_TIME.as_secs_f64() / f64::from(CONCURRENCY)).ceil();
-    eventually("there are enough pods for the load", SOON * 2, async || {
-        let replicas = cluster.replicas().await;
-        (f64::from(replicas) >= needed)
-            .then_some(())
-            .ok_or(format!("{replicas} of {needed}"))
-    })
-    .await;
+    fleet.is_enough_for(BURST).await;
     let first = fleet.writes(|seen| seen.at >= start && seen.writes_scale());
     measured(
         cluster,
