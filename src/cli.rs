@@ -3,6 +3,7 @@
 mod backtest;
 mod bar;
 mod demo;
+mod inject;
 mod run;
 mod simulate;
 mod words;
@@ -38,6 +39,10 @@ enum Command {
     Model(demo::Model),
     /// The demo's client: plays a trace against an address
     Load(demo::Load),
+    /// Adds the sidecar to manifests
+    Inject(inject::Inject),
+    /// Takes it out again
+    Uninject(inject::Uninject),
     /// Replays traces in simulated time through the production turn and the baselines
     Simulate(simulate::Simulate),
     /// The reasons of one simulated decision
@@ -77,6 +82,8 @@ pub fn main() -> ExitCode {
         Command::Demo(demo) => demo.start(),
         Command::Model(model) => model.start(),
         Command::Load(load) => load.start(),
+        Command::Inject(inject) => inject.start(),
+        Command::Uninject(uninject) => uninject.start(),
         Command::Simulate(simulate) => simulate.start(),
         Command::Explain(explain) => explain.start(),
         Command::Backtest(backtest) => backtest.start(),

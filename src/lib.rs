@@ -32,7 +32,7 @@
 //!  8 scale
 //!  9 config
 //! 10 controller
-//! 11 admin local telemetry simulate
+//! 11 admin local telemetry simulate inject
 //! 12 app backtest
 //! 13 demo
 //! 14 cli
@@ -42,7 +42,7 @@
 //!
 //! ```pure
 //! units pace ablation policy engine::dialect engine::tally engine::text history forecast behavior tuning plan baseline
-//! controller leader::machine
+//! controller leader::machine inject
 //! simulate::clairvoyant simulate::columns simulate::foresight simulate::leader simulate::ledger simulate::play
 //! simulate::poisson simulate::summary simulate::timeline backtest::conformal backtest::holt_winters backtest::measure backtest::minutes
 //! backtest::ours backtest::point backtest::table
@@ -69,6 +69,7 @@ pub mod fleet;
 pub mod forecast;
 pub mod gpu;
 pub mod history;
+pub mod inject;
 pub mod layer;
 pub mod leader;
 pub mod lifecycle;

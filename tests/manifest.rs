@@ -125,44 +125,6 @@ fn volume(pod: &Value, name: &str) -> Value {
     found.unwrap_or_else(|| panic!("no volume {name}")).clone()
 }
 
-/// The README's parts for a Deployment of one's own: what is not in them is missing in somebody's cluster.
-#[test]
-fn the_readmes_parts_are_the_manifests() {
-    let readme = include_str!("../README.md");
-    let begin = readme
-        .find("    # apps/v1 Deployment bert")
-        .expect("the parts");
-    let parts = readme[begin..].lines();
-    let parts: Vec<&str> = parts.map_while(|line| line.strip_prefix("    ")).collect();
-    let [deployment, service] = parts.split(|line| *line == "---").collect::<Vec<_>>()[..] else {
-        panic!("a Deployment and a Service: {parts:?}");
-    };
-    let read = |lines: &[&str]| -> Value {
-        let text = lines.join("\n").replace("bert", "demo");
-        serde_saphyr::from_str(&text).expect("the README's parts are YAML")
-    };
-    let (theirs, ours) = (read(deployment)["spec"]["template"]["spec"].clone(), pod());
-    for field in [
-        "serviceAccountName",
-        "automountServiceAccountToken",
-        "terminationGracePeriodSeconds",
-        "volumes",
-    ] {
-        assert_eq!(theirs[field], ours[field], "{field}");
-    }
-    let (server, our_server) = (&theirs["containers"][0], &ours["containers"][0]);
-    assert_eq!(server["lifecycle"], our_server["lifecycle"]);
-    let (sidecar, our_sidecar) = (&theirs["initContainers"][0], sidecar());
-    assert_eq!(sidecar["name"], our_sidecar["name"]);
-    let upstream = &sidecar["env"][0];
-    let env = our_sidecar["env"].as_array().expect("variables");
-    assert!(env.contains(upstream), "{upstream}");
-    assert_eq!(
-        read(service)["spec"]["ports"],
-        item("Service", "demo")["spec"]["ports"]
-    );
-}
-
 /// What is built is what the manifest names and may run under its `securityContext`.
 #[test]
 fn the_image_is_the_manifests() {

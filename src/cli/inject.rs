@@ -1,0 +1,214 @@
+//! `sidescale inject` and `sidescale uninject`.
+
+use std::io::{IsTerminal as _, Read as _, Write as _};
+use std::path::{Path, PathBuf};
+
+use anyhow::{Context as _, anyhow};
+use clap::{Args, ValueEnum};
+
+use super::Failure;
+use super::words::{input, print, write_whole};
+use crate::inject::{self, Network, Note, Options, Output, Refusal, Selector, Source};
+
+/// The image of this version.
+const IMAGE: &str = concat!("ghcr.io/sidescale/sidescale:", env!("CARGO_PKG_VERSION"));
+/// What a folder's manifests end with.
+const MANIFESTS: [&str; 3] = ["yaml", "yml", "json"];
+
+/// Adds the sidecar to each Deployment, StatefulSet and Pod with the annotation sidescale.dev/inject: "true"
+#[derive(Args, Debug)]
+#[command(after_help = ANNOTATIONS)]
+pub(super) struct Inject {
+    /// Files and folders with manifests; `-`, and none at all: what comes in (`helm template . | sidescale inject`)
+    #[arg(value_name = "FILE")]
+    sources: Vec<PathBuf>,
+
+    /// The sidecar's image
+    #[arg(long, value_name = "IMAGE", default_value = IMAGE)]
+    image: String,
+
+    /// As a plain container, for clusters before 1.29
+    #[arg(long)]
+    classic: bool,
+
+    /// Inject workloads with these labels, too: `app=bert,tier=gpu`
+    #[arg(long, value_name = "LABELS", value_parser = Selector::parse)]
+    selector: Option<Selector>,
+
+    /// Write a component of kustomize into this folder, and leave the manifests as they are
+    #[arg(long, value_name = "FOLDER")]
+    kustomize: Option<PathBuf>,
+
+    /// A NetworkPolicy that keeps others than the fleet's pods from the member port
+    #[arg(long, value_name = "WHERE")]
+    network_policy: Option<Where>,
+}
+
+/// Takes the sidecar out of what `sidescale inject` has written
+#[derive(Args, Debug)]
+pub(super) struct Uninject {
+    /// Files and folders with manifests; `-`, and none at all: what comes in
+    #[arg(value_name = "FILE")]
+    sources: Vec<PathBuf>,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum Where {
+    /// Other policies isolate the pods: let the members through, and nobody else
+    Isolated,
+    /// Nobody isolates the pods: keep only the member port from others
+    Open,
+}
+
+const ANNOTATIONS: &str = "\
+Annotations of the workload or its template, all with the prefix sidescale.dev/:
+  inject             \"true\": add the sidecar; \"false\": do not, whatever --selector says
+  container          name of the server's container, where it is not the only one, the only one with a GPU or with a port
+  ports              names or numbers of the ports that carry requests, comma-separated; default: what the Services target
+  listen-port        the sidecar's port for the first named one, the others count up; default 8080
+  admin-port         default 9090
+  member-port        default 9190
+  server-port        where the server goes when a Service targets its number; default: 10000 above
+  port-flag          the server's flag for its port, such as --port; known of vLLM, SGLang, Triton, TGI, llama.cpp, uvicorn
+  port-env           the server's variable for its port
+  upstream-protocol  auto, http1 or h2c
+  data-path          passive: nothing in front of the server, its own metrics tell the load
+  grace              how long a drain may take; default: what terminationGracePeriodSeconds leaves, at least 50s
+  prestop-composed   \"true\": the server's own preStop hook waits for http://127.0.0.1:9090/api/v1/drained
+  policy             ConfigMap with the policy; default: one in `observe` is made";
+
+// === impl Inject ===
+
+impl Inject {
+    pub(super) fn start(self) -> Result<(), Failure> {
+        let sources = read(&self.sources)?;
+        let options = Options {
+            image: self.image,
+            classic: self.classic,
+            selector: self.selector,
+            network: self.network_policy.map(|place| match place {
+                Where::Isolated => Network::Isolated,
+                Where::Open => Network::Open,
+            }),
+        };
+        let Some(folder) = self.kustomize else {
+            let output =
+                inject::inject(&sources, &options).map_err(|refusals| refused(&refusals))?;
+            return finish(
+                &output,
+                "nothing asks for a sidecar: annotate a workload with sidescale.dev/inject: \"true\"",
+            );
+        };
+        let component =
+            inject::component(&sources, &options).map_err(|refusals| refused(&refusals))?;
+        if component.changed == 0 {
+            return input(
+                "nothing asks for a sidecar: annotate a workload with sidescale.dev/inject: \"true\"",
+            );
+        }
+        std::fs::create_dir_all(&folder)
+            .with_context(|| format!("cannot make the folder {}", folder.display()))
+            .map_err(Failure::Other)?;
+        for (name, text) in &component.files {
+            write_whole("--kustomize", &folder.join(name), text)?;
+        }
+        say(&component.notes);
+        say(&[Note {
+            place: folder.display().to_string(),
+            text: "name it under `components` of the kustomization that has the workloads"
+                .to_owned(),
+        }]);
+        Ok(())
+    }
+}
+
+// === impl Uninject ===
+
+impl Uninject {
+    pub(super) fn start(self) -> Result<(), Failure> {
+        let sources = read(&self.sources)?;
+        let output = inject::uninject(&sources).map_err(|refusals| refused(&refusals))?;
+        finish(&output, "nothing here has a sidecar that inject put there")
+    }
+}
+
+/// The manifests to stdout, what to know about them to stderr.
+fn finish(output: &Output, nothing: &str) -> Result<(), Failure> {
+    print(&output.manifests)?;
+    say(&output.notes);
+    if output.changed == 0 {
+        say(&[Note {
+            place: "warning".to_owned(),
+            text: nothing.to_owned(),
+        }]);
+    }
+    Ok(())
+}
+
+fn say(notes: &[Note]) {
+    for note in notes {
+        // Nothing is left to do when the terminal has gone.
+        drop(writeln!(std::io::stderr(), "sidescale: {note}"));
+    }
+}
+
+/// All of them, under one another.
+fn refused(refusals: &[Refusal]) -> Failure {
+    let lines: Vec<String> = refusals.iter().map(ToString::to_string).collect();
+    let lines = lines.join("\n           ");
+    Failure::Input(anyhow!("nothing was changed\n           {lines}"))
+}
+
+fn read(paths: &[PathBuf]) -> Result<Vec<Source>, Failure> {
+    if paths.is_empty() && std::io::stdin().is_terminal() {
+        return input("give a file, a folder, or manifests on standard input");
+    }
+    let dash = [PathBuf::from("-")];
+    let paths = if paths.is_empty() { &dash } else { paths };
+    let mut sources = Vec::new();
+    for path in paths {
+        if path == Path::new("-") {
+            let mut text = String::new();
+            std::io::stdin()
+                .read_to_string(&mut text)
+                .context("cannot read standard input")
+                .map_err(Failure::Input)?;
+            sources.push(Source {
+                name: "-".to_owned(),
+                text,
+            });
+        } else {
+            sources.extend(read_path(path).map_err(Failure::Input)?);
+        }
+    }
+    Ok(sources)
+}
+
+/// A file, or the manifests right in a folder, as kubectl takes them.
+fn read_path(path: &Path) -> anyhow::Result<Vec<Source>> {
+    let shown = path.display();
+    let mut files = Vec::new();
+    if path.is_dir() {
+        for entry in path
+            .read_dir()
+            .with_context(|| format!("cannot read {shown}"))?
+        {
+            let file = entry
+                .with_context(|| format!("cannot read {shown}"))?
+                .path();
+            let suffix = file.extension().and_then(|suffix| suffix.to_str());
+            if suffix.is_some_and(|suffix| MANIFESTS.contains(&suffix)) {
+                files.push(file);
+            }
+        }
+        files.sort();
+    } else {
+        files.push(path.to_owned());
+    }
+    let read = |file: PathBuf| {
+        let name = file.display().to_string();
+        let text = std::fs::read_to_string(&file).with_context(|| format!("cannot read {name}"))?;
+        Ok(Source { name, text })
+    };
+    files.into_iter().map(read).collect()
+}

@@ -1,0 +1,159 @@
+//! The objects beside a Deployment: what its fleet elects, remembers and may do.
+
+use serde_json::{Value, json};
+
+use super::account::Account;
+use super::network::Network;
+use super::task::Task;
+
+/// What says that inject has made an object, and that `uninject` may leave it out.
+pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "sidescale");
+
+/// The bounds of a policy for whoever has said nothing: enough to see a plan, which `observe` does not carry out.
+const MAX_REPLICAS: u64 = 10;
+
+/// What objects of this workload's fleet are called.
+pub(super) fn companion(workload: &str) -> String {
+    format!("sidescale-{workload}")
+}
+
+/// The ConfigMap that the sidecar reads its policy from.
+pub(super) fn policy_name(task: &Task) -> String {
+    let own = || format!("{}-policy", companion(&task.workload.name));
+    task.settings.policy.clone().unwrap_or_else(own)
+}
+
+/// All of them, in the order in which they are needed.
+pub(super) fn of(
+    task: &Task,
+    account: &Account,
+    bounds: Option<(Option<u64>, u64)>,
+    network: Option<&Network>,
+) -> Vec<Value> {
+    let mut objects = Vec::new();
+    if account.is_made {
+        objects.push(object(
+            task,
+            "v1",
+            "ServiceAccount",
+            &account.name,
+            json!({}),
+        ));
+    }
+    if task.settings.policy.is_none() {
+        let policy = json!({"data": {"policy.yaml": policy(task, bounds)}});
+        objects.push(object(task, "v1", "ConfigMap", &policy_name(task), policy));
+    }
+    objects.extend(rights(task, account));
+    if let Some(network) = network {
+        let name = companion(&task.workload.name);
+        let spec = network.spec(task);
+        objects.push(object(
+            task,
+            "networking.k8s.io/v1",
+            "NetworkPolicy",
+            &name,
+            json!({"spec": spec}),
+        ));
+    }
+    objects
+}
+
+/// What the fleet elects by and remembers in, and the rights to it.
+pub(super) fn rights(task: &Task, account: &Account) -> Vec<Value> {
+    let name = companion(&task.workload.name);
+    let history = format!("{name}-history");
+    let target = task.workload.name.as_str();
+    let rule = |group: &str, resources: &[&str], names: &[&str], verbs: &[&str]| {
+        let mut rule = json!({"apiGroups": [group], "resources": resources});
+        if !names.is_empty() {
+            rule["resourceNames"] = json!(names);
+        }
+        rule["verbs"] = json!(verbs);
+        rule
+    };
+    let read = ["get", "list", "watch"];
+    let rules = [
+        rule(
+            "coordination.k8s.io",
+            &["leases"],
+            &[&name],
+            &["get", "list", "watch", "update"],
+        ),
+        rule("", &["pods"], &[], &read),
+        rule("apps", &["replicasets"], &[], &["get"]),
+        rule("apps", &["deployments"], &[target], &read),
+        rule(
+            "apps",
+            &["deployments/status", "deployments/scale"],
+            &[target],
+            &["get", "patch"],
+        ),
+        rule("", &["configmaps"], &[&history], &["get", "update"]),
+        rule("events.k8s.io", &["events"], &[], &["create", "patch"]),
+    ];
+    let binding = json!({
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": account.name}],
+    });
+    let rbac = "rbac.authorization.k8s.io/v1";
+    vec![
+        // Filled by the leader; here, so that the Role needs no right to create.
+        object(task, "v1", "ConfigMap", &history, json!({})),
+        object(task, "coordination.k8s.io/v1", "Lease", &name, json!({})),
+        object(task, rbac, "Role", &name, json!({"rules": rules})),
+        object(task, rbac, "RoleBinding", &name, binding),
+    ]
+}
+
+/// Whether `uninject` may leave `object` out when it takes the sidecar out of a workload of this name.
+pub(super) fn is_of(object: &Value, workload: &str, namespace: Option<&str>) -> bool {
+    let metadata = &object["metadata"];
+    let name = companion(workload);
+    let rest = metadata["name"]
+        .as_str()
+        .and_then(|own| own.strip_prefix(&name));
+    metadata["labels"][MANAGED_BY.0] == MANAGED_BY.1
+        && metadata["namespace"].as_str() == namespace
+        && matches!(rest, Some("" | "-history" | "-policy"))
+}
+
+fn object(task: &Task, version: &str, kind: &str, name: &str, body: Value) -> Value {
+    let mut object = json!({
+        "apiVersion": version,
+        "kind": kind,
+        "metadata": {"name": name, "labels": {MANAGED_BY.0: MANAGED_BY.1}},
+    });
+    if let Some(namespace) = &task.workload.namespace {
+        object["metadata"]["namespace"] = json!(namespace);
+    }
+    if let (Some(object), Value::Object(body)) = (object.as_object_mut(), body) {
+        object.extend(body);
+    }
+    object
+}
+
+fn policy(task: &Task, bounds: Option<(Option<u64>, u64)>) -> String {
+    let (min, max) = bounds.map_or((None, None), |(min, max)| (min, Some(max)));
+    let replicas = task.workload.replicas.unwrap_or(1).max(1);
+    // 0 needs the gateway.
+    let min = min.unwrap_or(1).max(1);
+    let max = max
+        .unwrap_or_else(|| MAX_REPLICAS.max(replicas.saturating_mul(2)))
+        .max(min);
+    let passive = if task.settings.passive {
+        "# The load comes from the server's own metrics.\ndataPath: passive\n"
+    } else {
+        ""
+    };
+    format!(
+        "# observe shows what sidescale would do and writes nothing; auto lets it act.\n\
+         mode: observe\n\
+         {passive}\
+         minReplicas: {min}\n\
+         # What may be spent.\n\
+         maxReplicas: {max}\n\
+         # What a pod can carry, full and not overloaded: write what is known of this server, for example\n\
+         # metrics: [{{type: concurrency, averageValue: 6.4}}]\n"
+    )
+}

@@ -1,0 +1,255 @@
+//! The hand-over of the ports that carry requests: for each pod at once, and without a word to its Services.
+//!
+//! A name moves alone: its entry in the server's list of ports gets the sidecar's number, and the server goes on where it
+//! listens. (Entries say who is called what in a *pod*, whoever listens there. The sidecar's own list would be the tidier
+//! place, but before 1.32 Kubernetes does not look for names in native sidecars, so the Service would lose its endpoints;
+//! meshes and network policies learnt it later still.) A number cannot move: there the sidecar takes it and the server
+//! is told another one. Pods with the sidecar and pods without it stand behind the same Service meanwhile.
+
+use std::collections::BTreeMap;
+
+use serde_json::json;
+
+use super::engines::move_server;
+use super::services::{Service, Target, is_metrics};
+use super::task::{Container, Task, containers, declared};
+
+/// Below it, only root may listen where the node says nothing else.
+const PRIVILEGED: u16 = 1024;
+/// The setting of a pod's network that lets everybody; one of those that every cluster allows.
+const UNPRIVILEGED: &str = "net.ipv4.ip_unprivileged_port_start";
+
+/// How far away a server goes that gives its number to the sidecar.
+const AWAY: u16 = 10_000;
+
+/// One port that carries requests.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Route {
+    /// The sidecar's.
+    pub(super) listen: u16,
+    /// The server's.
+    pub(super) upstream: u16,
+    /// What the server's was before.
+    pub(super) was: u16,
+    name: Option<String>,
+}
+
+/// Decides which ports carry requests and who listens where, and writes it.
+pub(super) fn hand_over(task: &mut Task, services: &[Service]) -> Vec<Route> {
+    let found = found(task, services);
+    let passive = task.settings.passive;
+    let mut routes = Vec::new();
+    let mut next = task.settings.listen_port;
+    for (number, (name, by_number)) in found {
+        let away = || number.checked_add(AWAY).unwrap_or_else(|| number - AWAY);
+        let (listen, upstream) = if by_number && !passive {
+            (number, task.settings.server_port.unwrap_or_else(away))
+        } else {
+            let listen = next;
+            // Past the last port it is the first route's again, which is refused.
+            next = next.checked_add(1).unwrap_or(task.settings.listen_port);
+            (listen, number)
+        };
+        routes.push(Route {
+            listen,
+            upstream,
+            was: number,
+            name,
+        });
+        if passive {
+            break;
+        }
+    }
+    refuse_collisions(task, &routes);
+    if task.refusals.is_empty() && !passive {
+        write(task, &routes);
+        let_listen(task, &routes);
+    }
+    routes
+}
+
+/// The sidecar is not root, and containerd before 2.0 keeps ports like 80 for root.
+fn let_listen(task: &mut Task, routes: &[Route]) {
+    let Some(route) = routes.iter().find(|route| route.listen < PRIVILEGED) else {
+        return;
+    };
+    let at = task.pod("/securityContext/sysctls");
+    let there = task.in_pod(&format!("/securityContext/sysctls/name={UNPRIVILEGED}"));
+    if let Some(first) = there["value"].as_str() {
+        if first.parse().is_ok_and(|first: u16| first <= route.listen) {
+            return;
+        }
+        let text = format!(
+            "{UNPRIVILEGED} is {first}, and the sidecar takes {} without being root",
+            route.listen
+        );
+        task.refuse("securityContext.sysctls", text, "set it to \"0\"");
+        return;
+    }
+    let setting = json!({"name": UNPRIVILEGED, "value": "0"});
+    let edited = task.edits.insert(&at, false, setting);
+    task.check(edited);
+}
+
+/// The server's ports that carry requests: number, name, and whether somebody knows the number.
+fn found(task: &mut Task, services: &[Service]) -> BTreeMap<u16, (Option<String>, bool)> {
+    let server = task.in_server("").clone();
+    let container = Container {
+        name: &task.server.clone(),
+        value: &server,
+        stays: true,
+    };
+    let mine: Vec<&Service> = services
+        .iter()
+        .filter(|service| service.selects(&task.workload))
+        .collect();
+    for service in mine.iter().filter(|service| service.is_headless()) {
+        task.note(format!(
+            "clients of the headless Service {} who connect to the pods by the server's own port number pass sidescale by",
+            service.name
+        ));
+    }
+    let mut targets: Vec<Target> = Vec::new();
+    if task.settings.ports.is_empty() {
+        let behind = mine.iter().filter(|service| !service.is_headless());
+        targets.extend(
+            behind
+                .flat_map(|service| service.targets(&container))
+                .cloned(),
+        );
+    } else {
+        let given = task.settings.ports.iter();
+        targets.extend(given.map(|port| match port.parse() {
+            Ok(number) => Target::Number(number),
+            Err(_name) => Target::Name(port.clone()),
+        }));
+    }
+    if targets.is_empty() {
+        targets = declared_targets(task, &container);
+    }
+    let mut found = BTreeMap::new();
+    for target in targets {
+        let port = declared(&server).find(|(name, number)| match &target {
+            Target::Name(wanted) => name.is_some_and(|name| name == wanted),
+            Target::Number(wanted) => number == wanted,
+        });
+        let number = match (&target, port) {
+            (_, Some((_, number))) => number,
+            // Ports need not be declared.
+            (Target::Number(number), None) => *number,
+            (Target::Name(name), None) => {
+                let at = task.server_words(".ports");
+                task.refuse(
+                    &at,
+                    format!("no port is called {name:?}"),
+                    "declare it, or mend the annotation sidescale.dev/ports",
+                );
+                continue;
+            }
+        };
+        let name = port.and_then(|(name, _)| name).map(str::to_owned);
+        let entry = found.entry(number).or_insert((name, false));
+        entry.1 |= matches!(target, Target::Number(_));
+    }
+    found
+}
+
+/// Without a Service to ask: each named port but the metrics'.
+fn declared_targets(task: &mut Task, server: &Container<'_>) -> Vec<Target> {
+    let traffic: Vec<_> = declared(server.value)
+        .filter(|(name, _)| !is_metrics(*name))
+        .collect();
+    let named: Vec<Target> = traffic
+        .iter()
+        .filter_map(|(name, number)| match name {
+            Some(name) => Some(Target::Name((*name).to_owned())),
+            None if task.settings.passive => Some(Target::Number(*number)),
+            None => None,
+        })
+        .collect();
+    if named.is_empty() {
+        let at = task.server_words(".ports");
+        task.refuse(
+            &at,
+            "no Service in the input sends requests here, and no port has a name",
+            "give its Service along, or say which port in the annotation sidescale.dev/ports",
+        );
+    } else if !task.settings.passive {
+        task.note(
+            "no Service in the input sends requests here, so every named port is taken for one that does; a Service that \
+             targets a number goes on past sidescale: give it along",
+        );
+    }
+    named
+}
+
+/// Two who listen on one port of the pod: the second one would not start.
+fn refuse_collisions(task: &mut Task, routes: &[Route]) {
+    let mut wanted: Vec<(u16, String)> = Vec::new();
+    for route in routes {
+        // Where the number stays, the server gives it up.
+        if route.listen != route.was {
+            wanted.push((route.listen, "sidescale.dev/listen-port".to_owned()));
+        }
+        if route.upstream != route.was {
+            wanted.push((route.upstream, "sidescale.dev/server-port".to_owned()));
+        }
+    }
+    wanted.push((
+        task.settings.admin_port,
+        "sidescale.dev/admin-port".to_owned(),
+    ));
+    wanted.push((
+        task.settings.member_port,
+        "sidescale.dev/member-port".to_owned(),
+    ));
+    let pod = task.in_pod("");
+    let mut taken: BTreeMap<u16, String> = BTreeMap::new();
+    for container in containers(pod).filter(|container| container.stays) {
+        for (_, number) in declared(container.value) {
+            taken
+                .entry(number)
+                .or_insert_with(|| format!("containers[{}]", container.name));
+        }
+    }
+    for route in routes {
+        taken
+            .entry(route.was)
+            .or_insert_with(|| format!("containers[{}]", task.server));
+    }
+    let mut collisions = Vec::new();
+    for (port, setting) in wanted {
+        if let Some(holder) = taken.get(&port) {
+            collisions.push((holder.clone(), port, setting.clone()));
+        }
+        taken.entry(port).or_insert(setting);
+    }
+    for (holder, port, setting) in collisions {
+        task.refuse(
+            "ports",
+            format!("{port} is taken by {holder} and wanted for the sidecar"),
+            format!("set another one with the annotation {setting}"),
+        );
+    }
+}
+
+fn write(task: &mut Task, routes: &[Route]) {
+    for route in routes {
+        if route.upstream != route.was {
+            move_server(task, route.was, route.upstream);
+            task.note(format!(
+                "a Service targets port {} by its number: the sidecar takes it, and the server is told to listen on {}",
+                route.was, route.upstream
+            ));
+        } else if let Some(name) = &route.name {
+            let at = format!("/ports/name={}/containerPort", super::edits::escape(name));
+            let at = task.server(&at);
+            let edited = task.edits.set(&at, json!(route.listen));
+            task.check(edited);
+            task.note(format!(
+                "port {name}: the name goes to the sidecar's {}, the server stays on {}",
+                route.listen, route.was
+            ));
+        }
+    }
+}

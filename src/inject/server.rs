@@ -1,0 +1,62 @@
+//! Which of a pod's containers is the inference server.
+
+use super::task::{Task, containers, declared};
+
+/// What a GPU is called among resources, whoever made it.
+const GPUS: [&str; 4] = ["/gpu", "/mig-", "/gpu.shared", "/neuron"];
+
+/// The only container that can be it: the one that is named; else the only one; else the only one with a GPU; else the
+/// only one with a port.
+pub(super) fn choose(task: &mut Task) -> Option<String> {
+    let pod = task.in_pod("");
+    let beside: Vec<_> = pod["containers"].as_array().into_iter().flatten().collect();
+    let name = |container: &serde_json::Value| container["name"].as_str().map(str::to_owned);
+    if let Some(wanted) = task.settings.container.clone() {
+        if beside.iter().any(|one| name(one).as_ref() == Some(&wanted)) {
+            return Some(wanted);
+        }
+        let there: Vec<_> = beside.iter().filter_map(|one| name(one)).collect();
+        let there = there.join(", ");
+        task.refuse(
+            "containers",
+            format!("no container is called {wanted:?}"),
+            format!("name one of {there} in the annotation sidescale.dev/container"),
+        );
+        return None;
+    }
+    let has_gpu = |container: &&&serde_json::Value| {
+        let resources = &container["resources"];
+        let named = [
+            &resources["limits"],
+            &resources["requests"],
+            &resources["claims"],
+        ];
+        let keys = named.iter().filter_map(|list| list.as_object());
+        let mut keys = keys.flat_map(|list| list.keys());
+        keys.any(|key| GPUS.iter().any(|gpu| key.contains(gpu)))
+            || resources["claims"]
+                .as_array()
+                .is_some_and(|claims| !claims.is_empty())
+    };
+    let has_port = |container: &&&serde_json::Value| declared(container).next().is_some();
+    let only = |found: Vec<&&serde_json::Value>| match found.as_slice() {
+        [one] => name(one),
+        _ => None,
+    };
+    let found = only(beside.iter().collect())
+        .or_else(|| only(beside.iter().filter(has_gpu).collect()))
+        .or_else(|| only(beside.iter().filter(has_port).collect()));
+    if found.is_none() {
+        let all: Vec<_> = containers(pod)
+            .filter(|one| one.stays)
+            .map(|one| one.name)
+            .collect();
+        let all = all.join(", ");
+        task.refuse(
+            "containers",
+            format!("which of {all} is the inference server cannot be told"),
+            "name it in the annotation sidescale.dev/container",
+        );
+    }
+    found
+}

@@ -1,0 +1,125 @@
+//! Services of the input, and what they ask of the pods that they select.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::task::{Container, declared};
+use super::workload::{Workload, strings, text};
+
+/// One Service.
+#[derive(Clone, Debug)]
+pub(super) struct Service {
+    pub(super) name: String,
+    namespace: Option<String>,
+    selector: BTreeMap<String, String>,
+    headless: bool,
+    ports: Vec<ServicePort>,
+}
+
+#[derive(Clone, Debug)]
+struct ServicePort {
+    name: Option<String>,
+    target: Target,
+}
+
+/// Where a Service sends requests.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Target {
+    Name(String),
+    Number(u16),
+}
+
+// === impl Service ===
+
+impl Service {
+    /// `None`: `object` is something else, or selects no pods.
+    pub(super) fn of(object: &Value) -> Option<Self> {
+        if object["kind"] != "Service" || object["apiVersion"] != "v1" {
+            return None;
+        }
+        let spec = &object["spec"];
+        let selector = strings(&spec["selector"]);
+        if selector.is_empty() {
+            return None;
+        }
+        let ports = spec["ports"].as_array().into_iter().flatten();
+        Some(Self {
+            name: object["metadata"]["name"]
+                .as_str()
+                .unwrap_or("?")
+                .to_owned(),
+            namespace: text(&object["metadata"]["namespace"]),
+            selector,
+            headless: spec["clusterIP"] == "None",
+            ports: ports.filter_map(ServicePort::of).collect(),
+        })
+    }
+
+    pub(super) fn selects(&self, workload: &Workload) -> bool {
+        self.namespace == workload.namespace
+            && self
+                .selector
+                .iter()
+                .all(|(key, value)| workload.labels.get(key) == Some(value))
+    }
+
+    /// Clients of a headless Service connect to the pods themselves, by whatever port they were told.
+    pub(super) fn is_headless(&self) -> bool {
+        self.headless
+    }
+
+    /// What of `server`'s ports it sends requests to; where only metrics are shown is not among them.
+    pub(super) fn targets<'a>(
+        &'a self,
+        server: &'a Container<'_>,
+    ) -> impl Iterator<Item = &'a Target> {
+        let is_traffic = |port: &&ServicePort| {
+            let named = declared(server.value).find(|(name, number)| match &port.target {
+                Target::Name(wanted) => name.is_some_and(|name| name == wanted),
+                Target::Number(wanted) => number == wanted,
+            });
+            let own = named.and_then(|(name, _)| name);
+            let is_elsewhere = matches!(port.target, Target::Name(_)) && named.is_none();
+            !is_elsewhere && !is_metrics(own) && !is_metrics(port.name.as_deref())
+        };
+        let ports = self.ports.iter().filter(is_traffic);
+        ports.map(|port| &port.target)
+    }
+}
+
+// === impl ServicePort ===
+
+impl ServicePort {
+    fn of(port: &Value) -> Option<Self> {
+        if port
+            .get("protocol")
+            .is_some_and(|protocol| protocol != "TCP")
+        {
+            return None;
+        }
+        let number = |value: &Value| u16::try_from(value.as_u64()?).ok().map(Target::Number);
+        let given = &port["targetPort"];
+        let target = if let Value::String(name) = given {
+            Some(Target::Name(name.clone()))
+        } else {
+            number(if given.is_null() {
+                &port["port"]
+            } else {
+                given
+            })
+        };
+        Some(Self {
+            name: text(&port["name"]),
+            target: target?,
+        })
+    }
+}
+
+/// Whether a port of this name is one that a Prometheus reads.
+pub(super) fn is_metrics(name: Option<&str>) -> bool {
+    name.is_some_and(|name| {
+        name.split('-')
+            .any(|word| matches!(word, "metrics" | "prometheus" | "prom" | "monitoring"))
+    })
+}

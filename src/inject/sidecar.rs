@@ -1,0 +1,174 @@
+//! The sidecar's container.
+
+use serde_json::{Value, json};
+
+use super::account;
+use super::companions::policy_name;
+use super::ending::{Ending, drained};
+use super::ports::Route;
+use super::task::Task;
+use super::workload::Kind;
+
+/// What it is called, and by what `uninject` and people know it.
+pub(super) const NAME: &str = "sidescale";
+/// The volume with the policy.
+const POLICY: &str = "sidescale-policy";
+
+/// What the steps before have settled.
+#[derive(Debug)]
+pub(super) struct Settled<'a> {
+    pub(super) routes: &'a [Route],
+    /// In the words of `--upstream-ready`.
+    pub(super) ready: &'a str,
+    pub(super) ending: Ending,
+    /// `null`: it asks for nothing.
+    pub(super) resources: Value,
+}
+
+/// Puts the container and its volumes into the pod.
+pub(super) fn insert(task: &mut Task, image: &str, classic: bool, settled: &Settled<'_>) {
+    let container = container(task, image, classic, settled);
+    let list = if classic {
+        "/containers"
+    } else {
+        "/initContainers"
+    };
+    let at = task.pod(list);
+    let edited = task.edits.insert(&at, true, container);
+    task.check(edited);
+    let at = task.pod("/volumes");
+    let policy = json!({
+        "name": POLICY,
+        // Without it requests flow and nothing is scaled; a pod that cannot start would be worse.
+        "configMap": {"name": policy_name(task), "optional": true},
+    });
+    let edited = task.edits.insert(&at, false, policy);
+    task.check(edited);
+    if is_in_the_cluster(task) {
+        let edited = task.edits.insert(&at, false, account::volume());
+        task.check(edited);
+    }
+    let shown = task.edits.get(&format!(
+        "{}/metadata/annotations/kubectl.kubernetes.io~1default-container",
+        task.workload.kind.template()
+    ));
+    if classic && shown.is_none() {
+        // kubectl logs and exec would else take the first.
+        let server = json!(task.server);
+        let at = format!(
+            "{}/metadata/annotations/kubectl.kubernetes.io~1default-container",
+            task.workload.kind.template()
+        );
+        let edited = task.edits.set(&at, server);
+        task.check(edited);
+    }
+}
+
+/// Whether the sidecar works with the API server: only the fleet of a Deployment is scaled.
+pub(super) fn is_in_the_cluster(task: &Task) -> bool {
+    task.workload.kind == Kind::Deployment
+}
+
+fn container(task: &Task, image: &str, classic: bool, settled: &Settled<'_>) -> Value {
+    let settings = &task.settings;
+    let mut container = json!({
+        "name": NAME,
+        "image": image,
+        "imagePullPolicy": "IfNotPresent",
+        "restartPolicy": "Always",
+        "args": ["run"],
+        "ports": [
+            {"name": "sidescale-admin", "containerPort": settings.admin_port},
+            {"containerPort": settings.member_port},
+        ],
+        "env": environment(task, settled),
+        "readinessProbe": {
+            "httpGet": {"path": "/readyz", "port": "sidescale-admin"},
+            "periodSeconds": 2,
+            "failureThreshold": 1,
+            "timeoutSeconds": 2,
+        },
+        "lifecycle": {"preStop": drained(settings.admin_port)},
+        "resources": settled.resources,
+        "securityContext": {
+            "runAsNonRoot": true,
+            "runAsUser": 65532,
+            "runAsGroup": 65532,
+            "allowPrivilegeEscalation": false,
+            "readOnlyRootFilesystem": true,
+            "capabilities": {"drop": ["ALL"]},
+            "seccompProfile": {"type": "RuntimeDefault"},
+        },
+        "volumeMounts": [{"name": POLICY, "mountPath": "/etc/sidescale"}],
+    });
+    if is_in_the_cluster(task)
+        && let Some(mounts) = container["volumeMounts"].as_array_mut()
+    {
+        mounts
+            .push(json!({"name": account::VOLUME, "mountPath": account::MOUNT, "readOnly": true}));
+    }
+    if let Some(container) = container.as_object_mut() {
+        if classic {
+            container.shift_remove("restartPolicy");
+        }
+        if settled.resources.is_null() {
+            container.shift_remove("resources");
+        }
+    }
+    container
+}
+
+/// What differs from the defaults of `sidescale run`, and who the pod is.
+fn environment(task: &Task, settled: &Settled<'_>) -> Vec<Value> {
+    let settings = &task.settings;
+    let mut list = Vec::new();
+    let mut set = |name: &str, value: String| list.push(json!({"name": name, "value": value}));
+    let each = |address: &dyn Fn(&Route) -> String| {
+        let all: Vec<String> = settled.routes.iter().map(address).collect();
+        all.join(",")
+    };
+    set(
+        "SIDESCALE_LISTEN",
+        each(&|route| format!("0.0.0.0:{}", route.listen)),
+    );
+    set(
+        "SIDESCALE_UPSTREAM",
+        each(&|route| format!("127.0.0.1:{}", route.upstream)),
+    );
+    if settled.ready != "tcp" {
+        set("SIDESCALE_UPSTREAM_READY", settled.ready.to_owned());
+    }
+    if let Some(protocol) = &settings.upstream_protocol {
+        set("SIDESCALE_UPSTREAM_PROTOCOL", protocol.clone());
+    }
+    if settings.admin_port != 9090 {
+        set(
+            "SIDESCALE_ADMIN",
+            format!("0.0.0.0:{}", settings.admin_port),
+        );
+    }
+    if settings.member_port != 9190 {
+        set(
+            "SIDESCALE_MEMBER",
+            format!("0.0.0.0:{}", settings.member_port),
+        );
+    }
+    if settled.ending.propagation != 5 {
+        set(
+            "SIDESCALE_PROPAGATION",
+            format!("{}s", settled.ending.propagation),
+        );
+    }
+    set("SIDESCALE_GRACE", format!("{}s", settled.ending.grace));
+    if !is_in_the_cluster(task) {
+        set("SIDESCALE_NO_CLUSTER", "true".to_owned());
+    }
+    for (name, field) in [
+        ("POD_NAME", "metadata.name"),
+        ("POD_NAMESPACE", "metadata.namespace"),
+        ("POD_IP", "status.podIP"),
+    ] {
+        list.push(json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": field}}}));
+    }
+    list
+}

@@ -1,0 +1,170 @@
+//! Workloads: what has a pod template, and who asked for a sidecar in it.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::settings::{INJECT, is_true};
+use super::verdict::Refusal;
+
+/// What can be injected.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    Deployment,
+    StatefulSet,
+    Pod,
+}
+
+/// A workload's own words, read once.
+#[derive(Clone, Debug)]
+pub(super) struct Workload {
+    pub(super) kind: Kind,
+    pub(super) name: String,
+    pub(super) namespace: Option<String>,
+    /// Of its pods.
+    pub(super) labels: BTreeMap<String, String>,
+    /// `spec.replicas`, where it is written.
+    pub(super) replicas: Option<u64>,
+}
+
+/// Labels that must be there, all of them.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector(BTreeMap<String, String>);
+
+// === impl Kind ===
+
+impl Kind {
+    fn of(object: &Value) -> Option<Self> {
+        let group = object["apiVersion"].as_str()?.rsplit_once('/');
+        match (group.map(|(group, _)| group), object["kind"].as_str()?) {
+            (Some("apps"), "Deployment") => Some(Self::Deployment),
+            (Some("apps"), "StatefulSet") => Some(Self::StatefulSet),
+            (None, "Pod") => Some(Self::Pod),
+            _ => None,
+        }
+    }
+
+    /// Where the pod's `metadata` and `spec` stand.
+    pub(super) fn template(self) -> &'static str {
+        match self {
+            Self::Deployment | Self::StatefulSet => "/spec/template",
+            Self::Pod => "",
+        }
+    }
+
+    /// As kubectl says it.
+    pub(super) fn word(self) -> &'static str {
+        match self {
+            Self::Deployment => "deployment",
+            Self::StatefulSet => "statefulset",
+            Self::Pod => "pod",
+        }
+    }
+}
+
+// === impl Workload ===
+
+impl Workload {
+    /// `Ok(None)`: `object` is something else.
+    pub(super) fn of(object: &Value) -> Result<Option<Self>, Refusal> {
+        let Some(kind) = Kind::of(object) else {
+            return Ok(None);
+        };
+        let missing = |place: &str, reason| {
+            Err(Refusal::new(
+                format!("{}/{place}", kind.word()),
+                reason,
+                "is it whole?",
+            ))
+        };
+        let Some(name) = object["metadata"]["name"].as_str() else {
+            return missing("?", "has no metadata.name");
+        };
+        let pod = object.pointer(&format!("{}/spec", kind.template()));
+        if !pod.is_some_and(|pod| pod["containers"].is_array()) {
+            return missing(name, "has no list of containers");
+        }
+        let template = object.pointer(kind.template()).unwrap_or(&Value::Null);
+        Ok(Some(Self {
+            kind,
+            name: name.to_owned(),
+            namespace: text(&object["metadata"]["namespace"]),
+            labels: strings(&template["metadata"]["labels"]),
+            replicas: object["spec"]["replicas"].as_u64(),
+        }))
+    }
+
+    /// `deployment/bert`.
+    pub(super) fn place(&self) -> String {
+        format!("{}/{}", self.kind.word(), self.name)
+    }
+}
+
+// === impl Selector ===
+
+impl Selector {
+    /// `app=bert,tier=gpu`.
+    pub fn parse(text: &str) -> Result<Self, String> {
+        let mut labels = BTreeMap::new();
+        for part in text.split(',') {
+            let pair = part.split_once('=').map(|(key, value)| {
+                // kubectl takes both.
+                (key.trim(), value.strip_prefix('=').unwrap_or(value).trim())
+            });
+            match pair {
+                Some((key, value)) if !key.is_empty() && !key.ends_with('!') => {
+                    labels.insert(key.to_owned(), value.to_owned());
+                }
+                _ => {
+                    return Err(format!(
+                        "{part:?} is no label; write `key=value`, several with commas between them"
+                    ));
+                }
+            }
+        }
+        Ok(Self(labels))
+    }
+
+    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
+        let Self(wanted) = self;
+        wanted
+            .iter()
+            .all(|(key, value)| labels.get(key) == Some(value))
+    }
+}
+
+/// Whether somebody wants a sidecar in `object`.
+pub(super) fn is_asked(object: &Value, selector: Option<&Selector>) -> Result<bool, Refusal> {
+    let template = &object["spec"]["template"]["metadata"]["annotations"];
+    let said = [template, &object["metadata"]["annotations"]];
+    if let Some(said) = said.iter().find_map(|place| place.get(INJECT)) {
+        return is_true(said).ok_or_else(|| {
+            Refusal::new(
+                described(object),
+                format!("{INJECT} is {said}"),
+                "write \"true\" or \"false\", in quotes",
+            )
+        });
+    }
+    let labels = strings(&object["metadata"]["labels"]);
+    Ok(selector.is_some_and(|selector| selector.matches(&labels)))
+}
+
+/// `deployment/bert`, of whatever kind it is.
+pub(super) fn described(object: &Value) -> String {
+    let kind = object["kind"].as_str().unwrap_or("?").to_lowercase();
+    let name = object["metadata"]["name"].as_str().unwrap_or("?");
+    format!("{kind}/{name}")
+}
+
+pub(super) fn text(value: &Value) -> Option<String> {
+    value.as_str().map(str::to_owned)
+}
+
+/// What of an object is a string.
+pub(super) fn strings(object: &Value) -> BTreeMap<String, String> {
+    let entries = object.as_object().into_iter().flatten();
+    entries
+        .filter_map(|(key, value)| Some((key.clone(), text(value)?)))
+        .collect()
+}
