@@ -3,7 +3,8 @@
 //! A server that closes an idle keep-alive connection can meet a request that is already on the wire (hyper #3792), and
 //! an HTTP/1.1 client may not repeat it. So in a drain every response says `Connection: close`, and what is still idle
 //! after that is closed only when a turn of the reactor has shown that the kernel holds nothing unread; a connection
-//! that has not carried a request yet is given a moment for its first.
+//! whose client could not be told is given a moment for one more request: it has not carried any yet, or its last response
+//! had begun before the drain.
 //!
 //! HTTP/2 has a word for it: GOAWAY, which hyper says in two steps, so that a stream which was sent before the client
 //! heard of it is served; of one that comes still later the second step says that it was not taken. It is said when the
@@ -39,8 +40,11 @@ const PATROL_PERIOD: Duration = Duration::from_secs(15);
 /// How long a connection may be idle, in patrols: ten minutes and a half, longer than the load balancers in use keep
 /// theirs (600 s at most), so that the side that knows whether a request is under way is the one that closes.
 const IDLE_PATROLS: u32 = 42;
-/// How long a connection that has not carried a request yet keeps for it, when the proxy stops accepting.
-const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// How long a connection keeps for a request when the proxy stops accepting, if its client could not be told: it has not
+/// carried one yet, or the head of its last response was sent before the drain.
+const NEXT_REQUEST_GRACE: Duration = Duration::from_secs(1);
+/// How often it is looked at whether such a response has ended: a drain may take as much longer.
+const RESPONSE_LOOK: Duration = Duration::from_millis(500);
 /// Streams of one client's connection. What exceeds it waits unseen at the client and is no load here, so half of it
 /// could hide a queue from the forecast; a client behind an ingress shares its connection with hundreds.
 const MAX_STREAMS: u32 = 1_000;
@@ -209,10 +213,18 @@ async fn serve_http2(
     }
 }
 
-/// Returns when what is idle may be closed: the kernel holds nothing unread, and a new client has had its moment.
+/// Returns when what is idle may be closed: the kernel holds nothing unread, and a client that could not be told has had
+/// its moment.
 async fn last_look(shared: &Shared, state: &WireState) {
-    if !state.is_used() {
-        shared.clock.sleep(FIRST_REQUEST_GRACE).await;
+    let mut told = state.is_used();
+    // A stream that began before the drain could not say that it is the last. Whoever reads to its end and sends the next
+    // request at once would meet the closing; answered, that one says it.
+    while state.is_serving() {
+        shared.clock.sleep(RESPONSE_LOOK).await;
+        told = false;
+    }
+    if !told {
+        shared.clock.sleep(NEXT_REQUEST_GRACE).await;
     }
     tokio::task::yield_now().await;
 }

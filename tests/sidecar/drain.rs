@@ -112,8 +112,29 @@ async fn a_stream_that_began_before_the_drain_goes_to_its_end() {
     within(async { tokio::join!(drain, stream) }).await;
     let reading = pod.reading();
     assert_eq!((reading.completions, reading.in_flight), (1, 0));
-    // Its head said nothing of a close, so the connection was closed behind it.
+    // Nothing came in the moment after it, so the connection was closed.
     assert!(client.get("/").await.is_err());
+}
+
+/// Its head could not say that it is the last, and clients of HTTP/1.1 may not repeat what they send into a closing.
+#[tokio::test]
+async fn what_follows_a_stream_that_began_before_the_drain_is_answered_and_told() {
+    let server = ModelServer::start().await;
+    let pod = Pod::ready(server.address).await;
+    let tokens = server.expect_stream();
+    let mut client = pod.client().await;
+    let mut body = client.begin("/stream").await.expect("a head").into_body();
+    let drain = pod.proxy.drain();
+    let next = async {
+        closed_to_new_clients(&pod).await;
+        drop(tokens);
+        assert!(chunk(&mut body).await.is_none());
+        let answer = client.get("/").await.expect("answered");
+        assert_eq!(answer.headers["connection"], "close");
+    };
+    within(async { tokio::join!(drain, next) }).await;
+    let reading = pod.reading();
+    assert_eq!((reading.completions, reading.in_flight), (2, 0));
 }
 
 /// hyper #3792: graceful shutdown closes a kept connection although a request is already coming in on it.

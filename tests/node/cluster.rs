@@ -1,0 +1,242 @@
+//! The cluster that the tests are given, and one namespace of it.
+
+use std::process::Command;
+use std::sync::Once;
+use std::time::Duration;
+
+use http::Request;
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
+use kube::Client;
+use kube::api::{
+    Api, ApiResource, DeleteParams, DynamicObject, ListParams, Patch, PatchParams, PostParams,
+};
+use kube::core::GroupVersionKind;
+use serde_json::{Value, json};
+
+use crate::wait::eventually;
+
+/// An image that is there already comes up at once; a node that pulls needs longer.
+pub(crate) const SOON: Duration = Duration::from_secs(120);
+
+/// A namespace for one test.
+pub(crate) struct Cluster {
+    client: Client,
+    namespace: String,
+}
+
+/// The image that the nodes have.
+#[expect(clippy::disallowed_methods, reason = "a person's wish, at the edge")]
+pub(crate) fn image() -> String {
+    static LOADED: Once = Once::new();
+    let image = std::env::var("SIDESCALE_IMAGE").unwrap_or_else(|_unset| {
+        format!("ghcr.io/sidescale/sidescale:{}", env!("CARGO_PKG_VERSION"))
+    });
+    LOADED.call_once(|| {
+        if let Ok(command) = std::env::var("SIDESCALE_LOAD_IMAGE") {
+            let loaded = Command::new("sh")
+                .args(["-c", &format!("{command} {image}")])
+                .status();
+            assert!(
+                loaded.is_ok_and(|status| status.success()),
+                "SIDESCALE_LOAD_IMAGE failed: {command}"
+            );
+        }
+    });
+    image
+}
+
+// === impl Cluster ===
+
+impl Cluster {
+    /// A new namespace that enforces the `restricted` standard.
+    pub(crate) async fn new(test: &str) -> Self {
+        let client = Client::try_default()
+            .await
+            .expect("KUBECONFIG names a cluster: see tests/node/main.rs");
+        let namespace = format!("sidescale-node-{test}");
+        let namespaces: Api<Namespace> = Api::all(client.clone());
+        drop(
+            namespaces
+                .delete(&namespace, &DeleteParams::default())
+                .await,
+        );
+        eventually(
+            "what an earlier run left is gone",
+            SOON,
+            async || match namespaces.get_opt(&namespace).await {
+                Ok(None) => Ok(()),
+                there => Err(format!("{there:?}")),
+            },
+        )
+        .await;
+        let labels = json!({"pod-security.kubernetes.io/enforce": "restricted"});
+        let object = json!({"metadata": {"name": namespace, "labels": labels}});
+        let object = serde_json::from_value(object).expect("a namespace");
+        namespaces
+            .create(&PostParams::default(), &object)
+            .await
+            .expect("the cluster takes a namespace");
+        Self { client, namespace }
+    }
+
+    /// Takes the namespace away.
+    pub(crate) async fn end(self) {
+        let namespaces: Api<Namespace> = Api::all(self.client);
+        let params = DeleteParams::default();
+        let gone = namespaces.delete(&self.namespace, &params).await;
+        gone.expect("the namespace is there");
+    }
+
+    /// As `kubectl apply --server-side` does.
+    pub(crate) async fn apply(&self, objects: &[Value]) {
+        for object in objects {
+            let (group, version) = object["apiVersion"]
+                .as_str()
+                .map(|text| text.split_once('/').unwrap_or(("", text)))
+                .expect("an object has a version");
+            let kind = object["kind"].as_str().expect("an object has a kind");
+            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
+            let api: Api<DynamicObject> =
+                Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+            let name = object["metadata"]["name"]
+                .as_str()
+                .expect("an object has a name");
+            let params = PatchParams::apply("kubectl").force();
+            let applied = api.patch(name, &params, &Patch::Apply(object)).await;
+            applied.unwrap_or_else(|error| panic!("{kind} {name} is refused: {error}"));
+        }
+    }
+
+    fn deployments(&self) -> Api<Deployment> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub(crate) fn pods(&self) -> Api<Pod> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    pub(crate) async fn deployment(&self, name: &str) -> Deployment {
+        self.deployments().get(name).await.expect("it is there")
+    }
+
+    /// Changes a Deployment as `kubectl patch` does.
+    pub(crate) async fn patch(&self, name: &str, patch: &Value) {
+        let (deployments, params) = (self.deployments(), PatchParams::default());
+        let patched = deployments.patch(name, &params, &Patch::Merge(patch)).await;
+        patched.expect("the patch is good");
+    }
+
+    /// Returns when all pods of a Deployment are of its newest template, ready, and no other one is left.
+    pub(crate) async fn is_rolled_out(&self, name: &str, within: Duration) {
+        eventually("it is rolled out", within, async || {
+            let deployment = self.deployment(name).await;
+            let (spec, status) = (
+                deployment.spec.unwrap_or_default(),
+                deployment.status.unwrap_or_default(),
+            );
+            let seen = status.observed_generation == deployment.metadata.generation;
+            let wanted = spec.replicas.unwrap_or(1);
+            let counts = [
+                status.updated_replicas,
+                status.ready_replicas,
+                status.available_replicas,
+                status.replicas,
+            ];
+            let pods = self.pods_of(name).await.len();
+            if seen
+                && counts.iter().all(|count| count.unwrap_or(0) == wanted)
+                && i32::try_from(pods) == Ok(wanted)
+            {
+                Ok(())
+            } else {
+                Err(format!("wanted {wanted}, {counts:?}, {pods} pods"))
+            }
+        })
+        .await;
+    }
+
+    /// All pods with the label `app` of this name, those that end included.
+    pub(crate) async fn pods_of(&self, app: &str) -> Vec<Pod> {
+        let list = ListParams::default().labels(&format!("app={app}"));
+        self.pods()
+            .list(&list)
+            .await
+            .expect("pods can be listed")
+            .items
+    }
+
+    /// Where a Service of type `NodePort` is reached.
+    pub(crate) async fn address(&self, service: &str) -> String {
+        let services: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
+        let service = services.get(service).await.expect("it is there");
+        let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
+        let port = ports
+            .first()
+            .and_then(|port| port.node_port)
+            .expect("it has a port on the nodes");
+        let nodes: Api<Node> = Api::all(self.client.clone());
+        let nodes = nodes
+            .list(&ListParams::default())
+            .await
+            .expect("nodes can be listed");
+        let addresses = nodes
+            .items
+            .into_iter()
+            .filter_map(|node| node.status?.addresses)
+            .flatten();
+        let mut internal = addresses.filter(|address| address.type_ == "InternalIP");
+        let address = internal.next().expect("a node has an address").address;
+        format!("{address}:{port}")
+    }
+
+    /// What the admin port of a pod answers, by way of the API server.
+    pub(crate) async fn ask(&self, pod: &str, path: &str) -> Result<String, String> {
+        let uri = format!(
+            "/api/v1/namespaces/{}/pods/{pod}:9090/proxy{path}",
+            self.namespace
+        );
+        let request = Request::get(uri)
+            .body(Vec::new())
+            .map_err(|error| error.to_string())?;
+        self.client
+            .request_text(request)
+            .await
+            .map_err(|error| error.to_string())
+    }
+
+    pub(crate) fn print(&self, figure: &str) {
+        use std::io::Write as _;
+        // A closed stderr is no reason to fail.
+        writeln!(
+            std::io::stderr(),
+            "measured in {}: {figure}",
+            self.namespace
+        )
+        .ok();
+    }
+}
+
+/// How often a container of a pod has been started again.
+pub(crate) fn restarts(pod: &Pod, container: &str) -> i32 {
+    let status = pod.status.clone().unwrap_or_default();
+    let beside = status.container_statuses.unwrap_or_default();
+    let mut all = beside
+        .into_iter()
+        .chain(status.init_container_statuses.unwrap_or_default());
+    let found = all.find(|one| one.name == container);
+    found.map_or(0, |one| one.restart_count)
+}
+
+/// Whether a pod is ready, and not on its way out.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    let conditions = pod
+        .status
+        .clone()
+        .and_then(|status| status.conditions)
+        .unwrap_or_default();
+    let ready = conditions
+        .iter()
+        .any(|one| one.type_ == "Ready" && one.status == "True");
+    ready && pod.metadata.deletion_timestamp.is_none()
+}

@@ -1,0 +1,153 @@
+//! Clients of a Service that never try a request again.
+
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use bytes::Bytes;
+use http::Request;
+use http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http1::{SendRequest, handshake};
+use hyper_util::rt::TokioIo;
+use sidescale::lifecycle::{Tasks, TasksHandle};
+use tokio::net::TcpStream;
+
+/// How a client asks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Way {
+    /// Each request on a connection of its own.
+    Fresh,
+    /// One after the other on a connection, for as long as its pod keeps it.
+    Kept,
+    /// The same, with streams of about so many seconds.
+    Stream(u32),
+}
+
+/// Clients at work; dropped, they end with what is in flight.
+pub(crate) struct Visitors {
+    seen: Arc<Mutex<Seen>>,
+    _tasks: Tasks,
+}
+
+/// What they have met.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Seen {
+    /// Whole answers.
+    pub(crate) served: BTreeMap<Way, u64>,
+    /// What went wrong.
+    pub(crate) failed: Vec<String>,
+}
+
+type Trouble = Box<dyn std::error::Error + Send + Sync>;
+
+#[derive(Clone)]
+struct Visitor {
+    way: Way,
+    address: String,
+    seen: Arc<Mutex<Seen>>,
+    tasks: TasksHandle,
+}
+
+// === impl Visitors ===
+
+impl Visitors {
+    /// So many clients of each way, each with one request at a time.
+    pub(crate) fn start(address: &str, clients: &[(Way, usize)]) -> Self {
+        let seen = Arc::<Mutex<Seen>>::default();
+        let tasks = Tasks::here();
+        for &(way, count) in clients {
+            for _client in 0..count {
+                let visitor = Visitor {
+                    way,
+                    address: address.to_owned(),
+                    seen: Arc::clone(&seen),
+                    tasks: tasks.handle(),
+                };
+                tasks.spawn(visitor.work());
+            }
+        }
+        Self {
+            seen,
+            _tasks: tasks,
+        }
+    }
+
+    pub(crate) fn seen(&self) -> Seen {
+        lock(&self.seen).clone()
+    }
+
+    /// Fails where one of them did.
+    pub(crate) fn assert_none_failed(&self, when: &str) -> Seen {
+        let seen = self.seen();
+        assert!(
+            seen.failed.is_empty(),
+            "{when}: {:#?} of {:?}",
+            seen.failed,
+            seen.served
+        );
+        seen
+    }
+}
+
+// === impl Visitor ===
+
+impl Visitor {
+    async fn work(self) {
+        loop {
+            if let Err(trouble) = self.visit().await {
+                let failed = format!("{:?}: {trouble:?}", self.way);
+                lock(&self.seen).failed.push(failed);
+            }
+        }
+    }
+
+    /// One connection, from its beginning to its end.
+    async fn visit(&self) -> Result<(), Trouble> {
+        let stream = TcpStream::connect(&self.address).await?;
+        let (mut sender, connection) = handshake(TokioIo::new(stream)).await?;
+        self.tasks.spawn(async move {
+            // Its errors come up at the requests.
+            drop(connection.await);
+        });
+        loop {
+            let is_last = self.ask(&mut sender).await?;
+            if is_last || self.way == Way::Fresh {
+                return Ok(());
+            }
+        }
+    }
+
+    /// One request; whether its answer is the connection's last.
+    async fn ask(&self, sender: &mut SendRequest<Full<Bytes>>) -> Result<bool, Trouble> {
+        // The server takes 25 ms for a token.
+        let (tokens, stream) = match self.way {
+            Way::Fresh | Way::Kept => (20, false),
+            Way::Stream(seconds) => (seconds * 40, true),
+        };
+        let body = format!(r#"{{"max_tokens": {tokens}, "stream": {stream}}}"#);
+        sender.ready().await?;
+        let request = Request::post("/v1/completions")
+            .header(HOST, &self.address)
+            .header(CONTENT_TYPE, "application/json")
+            .body(Full::from(body))?;
+        let response = sender.send_request(request).await?;
+        let is_last = response.headers().contains_key(CONNECTION);
+        let status = response.status();
+        let body = response.into_body().collect().await?.to_bytes();
+        let text = String::from_utf8_lossy(&body);
+        let is_whole = if stream {
+            text.trim_end().ends_with("data: [DONE]")
+        } else {
+            serde_json::from_str::<serde_json::Value>(&text).is_ok()
+        };
+        if !status.is_success() || !is_whole {
+            return Err(format!("{status}: {text}").into());
+        }
+        *lock(&self.seen).served.entry(self.way).or_default() += 1;
+        Ok(is_last)
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
