@@ -6,6 +6,7 @@ mod demo;
 mod inject;
 mod run;
 mod simulate;
+mod upgrade;
 mod words;
 
 use std::process::ExitCode;
@@ -43,6 +44,8 @@ enum Command {
     Inject(inject::Inject),
     /// Takes it out again
     Uninject(inject::Uninject),
+    /// Gives running pods a new sidecar, and their model servers go on
+    Upgrade(upgrade::Upgrade),
     /// Replays traces in simulated time through the production turn and the baselines
     Simulate(simulate::Simulate),
     /// The reasons of one simulated decision
@@ -84,6 +87,7 @@ pub fn main() -> ExitCode {
         Command::Load(load) => load.start(),
         Command::Inject(inject) => inject.start(),
         Command::Uninject(uninject) => uninject.start(),
+        Command::Upgrade(upgrade) => upgrade.start(),
         Command::Simulate(simulate) => simulate.start(),
         Command::Explain(explain) => explain.start(),
         Command::Backtest(backtest) => backtest.start(),

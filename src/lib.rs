@@ -33,7 +33,7 @@
 //!  9 config
 //! 10 controller
 //! 11 admin local telemetry simulate inject
-//! 12 app backtest
+//! 12 app backtest upgrade
 //! 13 demo
 //! 14 cli
 //! ```
@@ -84,3 +84,4 @@ pub mod simulate;
 pub mod telemetry;
 pub mod tuning;
 pub mod units;
+pub mod upgrade;

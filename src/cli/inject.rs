@@ -11,7 +11,7 @@ use super::words::{input, print, write_whole};
 use crate::inject::{self, Network, Note, Options, Output, Refusal, Selector, Source};
 
 /// The image of this version.
-const IMAGE: &str = concat!("ghcr.io/sidescale/sidescale:", env!("CARGO_PKG_VERSION"));
+pub(super) const IMAGE: &str = concat!("ghcr.io/sidescale/sidescale:", env!("CARGO_PKG_VERSION"));
 /// What a folder's manifests end with.
 const MANIFESTS: [&str; 3] = ["yaml", "yml", "json"];
 

@@ -205,6 +205,10 @@ impl Cluster {
             .map_err(|error| error.to_string())
     }
 
+    pub(crate) fn namespace(&self) -> &str {
+        &self.namespace
+    }
+
     pub(crate) fn print(&self, figure: &str) {
         use std::io::Write as _;
         // A closed stderr is no reason to fail.

@@ -8,6 +8,9 @@
 //! cargo test --test node -- --ignored --test-threads=1 --nocapture
 //! ```
 //!
+//! `upgrade` needs the same image under a second name: `docker tag`, and load it, too (`SIDESCALE_NEXT_IMAGE`, by default the
+//! first one's name with `-next` behind it).
+//!
 //! `KUBECONFIG` says which cluster, `SIDESCALE_IMAGE` which image its nodes have, where it is another one; a command in
 //! `SIDESCALE_LOAD_IMAGE` is run once before, with the image's name behind it (`kind load docker-image`). Nodes must be
 //! reachable by their own addresses, where the tests' Services have a port. What ends or stops a process must be root
@@ -24,5 +27,6 @@ mod injection;
 mod manifests;
 mod processes;
 mod single;
+mod upgrade;
 mod visitors;
 mod wait;
