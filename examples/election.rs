@@ -9,7 +9,7 @@ use std::time::Duration;
 use rand::{SeedableRng as _, rngs::StdRng};
 use sidescale::clock::{Instant, Now, Timestamp};
 use sidescale::leader::machine::{Action, Answer, Beacon, Event, Machine};
-use sidescale::leader::{Record, Timings};
+use sidescale::leader::{Part, Record, Timings};
 
 /// The API server: a Lease that is replaced only at the version that was read.
 struct Lease {
@@ -54,7 +54,12 @@ fn main() {
         .map(|name| {
             (
                 name,
-                Machine::new(name.to_owned(), Timings::default(), Instant::default()),
+                Machine::new(
+                    name.to_owned(),
+                    Part::Sidecar,
+                    Timings::default(),
+                    Instant::default(),
+                ),
             )
         })
         .into_iter()
@@ -86,6 +91,7 @@ fn main() {
                 renewed: claim.renewed,
                 members: 3,
                 standby: true,
+                defers: false,
             });
             for (_name, machine) in &mut fleet {
                 give(machine, beacon.clone(), now, &mut rng, &mut lease);

@@ -3,7 +3,8 @@
 //! A candidate judges a Lease only by how long it has itself seen it unchanged, never by another machine's clock, so
 //! skewed clocks cannot make two leaders. [`machine`] holds the rules and does no input or output; [`Elector`] drives it
 //! against an API server; [`Candidacy`] is what the rest of the sidecar holds. Leadership is a value in a watch channel,
-//! read at the moment of writing: whoever wants to write asks [`Claim::is_valid`] then, not earlier.
+//! read at the moment of writing: whoever wants to write asks [`Claim::is_valid`] then, not earlier. [`preference`] says who
+//! should lead where several could.
 //!
 //! A Lease does not fence: a write sent under a claim may arrive after the claim has lapsed. The Deployment's own
 //! version and the term stamped on it do that; see the header of `scale`.
@@ -13,6 +14,8 @@ mod elector;
 mod fault;
 mod lease;
 pub mod machine;
+mod part;
+pub mod preference;
 mod record;
 mod timings;
 mod token;
@@ -21,6 +24,7 @@ pub use client::{USER_AGENT, without_retries};
 pub use elector::{Candidacy, Elector};
 pub use fault::LeaseFault;
 pub use lease::{ANNOTATION_TERM, ANNOTATION_TOKEN, LeaseApi, Read};
+pub use part::Part;
 pub use record::Record;
 pub use timings::{BadTimings, Timings};
 pub use token::{Token, sha256_hex};

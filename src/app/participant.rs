@@ -14,7 +14,7 @@ use super::reign::{self, Reign};
 use super::shared::Shared;
 use crate::causes::chain;
 use crate::fleet::member::{Heard, Order};
-use crate::leader::{Candidacy, Elector, Leadership, LeaseApi, Timings, machine};
+use crate::leader::{Candidacy, Elector, Leadership, LeaseApi, Part, Timings, machine};
 use crate::lifecycle::{Tasks, TasksHandle};
 use crate::scale::owner_of_pod;
 
@@ -140,11 +140,13 @@ impl Participant {
             place.connection.client.clone(),
             &place.connection.namespace,
             &format!("sidescale-{}", place.target),
+            Part::Sidecar,
             self.shared.clock.clone(),
             self.timings.renew_deadline() / 2,
         );
         let (elector, candidacy) = Elector::new(
             self.shared.identity.clone(),
+            Part::Sidecar,
             lease,
             self.timings,
             self.shared.clock.clone(),
@@ -167,6 +169,7 @@ impl Participant {
                     term: beacon.term,
                     renewed: beacon.renewed,
                     members: beacon.members,
+                    defers: false,
                 });
             }
             Order::Goodbye { successor } => candidacy.goodbye(heard.holder, successor).await,

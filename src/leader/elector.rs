@@ -15,7 +15,7 @@ use tokio::sync::{mpsc, oneshot, watch};
 use self::watching::{Watch, Watched, next};
 use super::lease::{Shown, Written};
 use super::machine::{Action, Answer, Beacon, Event, Machine};
-use super::{Leadership, LeaseApi, LeaseFault, Read, Timings};
+use super::{Leadership, LeaseApi, LeaseFault, Part, Read, Timings};
 use crate::clock::{Clock, Instant};
 
 /// Beacons come once a second and are taken at once; what does not fit in is a beacon that the next one replaces.
@@ -35,6 +35,7 @@ pub struct Elector {
     base: Lease,
     retry: std::time::Duration,
     retired: Vec<oneshot::Sender<()>>,
+    yielded: Vec<oneshot::Sender<()>>,
 }
 
 /// What the rest of a sidecar holds of its election. Cheap to clone.
@@ -50,6 +51,7 @@ pub struct Candidacy {
 #[derive(Debug)]
 enum Input {
     Event(Event),
+    Yield(oneshot::Sender<()>),
     Release(oneshot::Sender<()>),
 }
 
@@ -57,10 +59,11 @@ type Answered = (Answer, Option<Box<Read>>, Option<LeaseFault>);
 // === impl Elector ===
 
 impl Elector {
-    /// A candidate named `identity` for `lease`. `rng` draws delays and the tokens of reigns: seed it from the operating
+    /// One named `identity` that is `part` to the election on `lease`. `rng` draws delays and the tokens of reigns: seed it from the operating
     /// system, except where a run must be replayable.
     pub fn new(
         identity: String,
+        part: Part,
         lease: LeaseApi,
         timings: Timings,
         clock: Clock,
@@ -77,7 +80,7 @@ impl Elector {
             lease: lease.clone(),
         };
         let elector = Self {
-            machine: Machine::new(identity, timings, clock.instant()),
+            machine: Machine::new(identity, part, timings, clock.instant()),
             lease,
             clock,
             rng,
@@ -87,6 +90,7 @@ impl Elector {
             base: Lease::default(),
             retry: timings.retry_period(),
             retired: Vec::new(),
+            yielded: Vec::new(),
         };
         (elector, candidacy)
     }
@@ -115,6 +119,10 @@ impl Elector {
                 watched = next(&mut watch, &self.clock) => self.watched(watched, &mut watch),
                 input = self.inputs.recv() => match input {
                     Some(Input::Event(event)) => self.take(event),
+                    Some(Input::Yield(done)) => {
+                        self.yielded.push(done);
+                        self.take(Event::Yield);
+                    }
                     Some(Input::Release(done)) => {
                         self.retired.push(done);
                         self.take(Event::Release);
@@ -138,11 +146,10 @@ impl Elector {
             self.leadership.send_replace(now);
         }
         if self.machine.is_retired() {
-            for done in self.retired.drain(..) {
-                if done.send(()).is_err() {
-                    tracing::debug!("whoever asked for the release has gone");
-                }
-            }
+            tell(&mut self.retired);
+        }
+        if self.machine.has_yielded() {
+            tell(&mut self.yielded);
         }
     }
 
@@ -178,8 +185,13 @@ impl Elector {
             self.base = read.object;
         }
         // A conflict is an answer of a healthy API server. A Lease that is missing stays a fault until it is written:
-        // the Get before each forbidden Create succeeds.
-        if fault.is_some() || !(matches!(answer, Answer::Missing) || self.may_not_watch()) {
+        // the Get before each forbidden Create succeeds, and so does the one before each forbidden Put.
+        let outlasts = match &answer {
+            Answer::Missing => true,
+            Answer::Found { .. } => self.may_not("watch") || self.may_not("update"),
+            Answer::Written { .. } | Answer::Conflict | Answer::Failed => self.may_not("watch"),
+        };
+        if fault.is_some() || !outlasts {
             self.report(fault);
         }
         self.take(Event::Answer(answer));
@@ -200,11 +212,11 @@ impl Elector {
         });
     }
 
-    /// Only an opened watch ends this fault: the reads in between succeed.
-    fn may_not_watch(&self) -> bool {
+    /// Only the same verb's success ends this fault: the reads in between succeed.
+    fn may_not(&self, verb: &str) -> bool {
         matches!(
             &*self.fault.borrow(),
-            Some(LeaseFault::Api(fault)) if fault.is_forbidden() && fault.verb == "watch"
+            Some(LeaseFault::Api(fault)) if fault.is_forbidden() && fault.verb == verb
         )
     }
 
@@ -225,7 +237,7 @@ impl Elector {
         match watched {
             Watched::Opened(stream) => {
                 *watch = Watch::Open(stream);
-                if self.may_not_watch() {
+                if self.may_not("watch") {
                     self.report(None);
                 }
             }
@@ -303,6 +315,26 @@ impl Candidacy {
         self.send(Event::Deposed).await;
     }
 
+    /// Gives the Lease up to another, and returns when that is done or has failed. This process stays a candidate, and takes
+    /// it back if nobody else does. The history must be saved before, and the goodbye that names the other said after.
+    pub async fn yield_lease(&self) {
+        let (done, wait) = oneshot::channel();
+        if self.inputs.send(Input::Yield(done)).await.is_ok() && wait.await.is_err() {
+            tracing::debug!("the elector ended before it had given up the lease");
+        }
+    }
+
+    /// Whether this process may write the Lease, as far as it has tried.
+    pub fn may_write(&self) -> bool {
+        match &*self.fault.borrow() {
+            None => true,
+            Some(LeaseFault::Missing { .. }) => false,
+            Some(LeaseFault::Api(fault)) => {
+                !(fault.is_forbidden() && matches!(fault.verb, "create" | "update"))
+            }
+        }
+    }
+
     /// Gives the Lease up for good, and returns when that is done or has failed. The history must be saved before, and
     /// the goodbye said after.
     pub async fn release(&self) {
@@ -328,6 +360,14 @@ impl Candidacy {
     async fn send(&self, event: Event) {
         if self.inputs.send(Input::Event(event)).await.is_err() {
             tracing::debug!("the elector has ended");
+        }
+    }
+}
+
+fn tell(waiting: &mut Vec<oneshot::Sender<()>>) {
+    for done in waiting.drain(..) {
+        if done.send(()).is_err() {
+            tracing::debug!("whoever asked for the end of the reign has gone");
         }
     }
 }

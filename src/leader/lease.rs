@@ -10,7 +10,7 @@ use kube::Api;
 use kube::api::{WatchEvent, WatchParams};
 
 use super::token::sha256_hex;
-use super::{LeaseFault, Record};
+use super::{LeaseFault, Part, Record};
 use crate::api::{Fault, Kind, Object, post_params, rule};
 use crate::clock::{Clock, Timestamp};
 
@@ -64,12 +64,13 @@ pub struct LeaseApi {
 // === impl LeaseApi ===
 
 impl LeaseApi {
-    /// The Lease `namespace/name`, each request limited to `limit`. The client must not retry by itself: see
+    /// The Lease `namespace/name` as `part` needs it, each request limited to `limit`. The client must not retry by itself: see
     /// [`without_retries`](super::without_retries).
     pub fn new(
         client: kube::Client,
         namespace: &str,
         name: &str,
+        part: Part,
         clock: Clock,
         limit: Duration,
     ) -> Self {
@@ -77,7 +78,7 @@ impl LeaseApi {
             api: Api::namespaced(client, namespace),
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-            object: Object::new(namespace, name, rules(name), clock, limit),
+            object: Object::new(namespace, name, rules(name, part), clock, limit),
         }
     }
 
@@ -188,9 +189,13 @@ fn written(answer: Result<Lease, Fault>) -> Result<Written, LeaseFault> {
 }
 
 /// The rules that the Role needs for the Lease `name`, as YAML.
-fn rules(name: &str) -> String {
-    let verbs = ["get", "watch", "update"];
-    rule("coordination.k8s.io", &[LEASES], &[name], &verbs)
+fn rules(name: &str, part: Part) -> String {
+    let verbs: &[&str] = if part.may_lead() {
+        &["get", "watch", "update"]
+    } else {
+        &["get"]
+    };
+    rule("coordination.k8s.io", &[LEASES], &[name], verbs)
 }
 
 /// Numbers that nobody's Lease should have (negative, beyond an `i32`) count as not written.

@@ -18,21 +18,26 @@ mod reaction;
 mod request;
 mod sight;
 
+use std::time::Duration;
+
 use rand::CryptoRng;
 
 pub use self::event::{Action, Answer, Beacon, End, Event};
 use self::sight::Sight;
-use super::{Claim, Leadership, Record, Timings, Token};
+use super::{Claim, Leadership, Part, Record, Timings, Token};
 use crate::clock::{Instant, Now};
 
 /// One process's part in the election.
 #[derive(Debug)]
 pub struct Machine {
     identity: String,
+    part: Part,
     timings: Timings,
     sight: Sight,
     standing: Standing,
     standby: bool,
+    /// How much later than its expiry a Lease is taken, for a lead that would take it then.
+    deference: Duration,
     members: u32,
     action: Option<Action>,
     sent: Option<Sent>,
@@ -48,8 +53,17 @@ pub struct Machine {
     failures: u32,
     /// The holder that said goodbye and named me.
     bequeathed_by: Option<String>,
-    leaving: bool,
+    leaving: Option<Leave>,
     last_end: Option<End>,
+}
+
+/// How the Lease is given up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Leave {
+    /// To another, who is named in the goodbye. If that one does not take it, this process may.
+    Yield,
+    /// At the end of this process.
+    ForGood,
 }
 
 #[derive(Debug)]
@@ -89,14 +103,17 @@ enum Purpose {
 // === impl Machine ===
 
 impl Machine {
-    /// A candidate that reads the Lease at once, and takes it if it is free.
-    pub fn new(identity: String, timings: Timings, now: Instant) -> Self {
+    /// A candidate that reads the Lease at once, and takes it if it is free; a [`Part::Follower`] asks for nothing, and takes
+    /// nothing.
+    pub fn new(identity: String, part: Part, timings: Timings, now: Instant) -> Self {
         Self {
             sight: Sight::new(identity.clone(), timings.lease_duration(), now),
             identity,
+            part,
             timings,
             standing: Standing::Candidate,
             standby: false,
+            deference: Duration::ZERO,
             members: 1,
             action: None,
             sent: None,
@@ -106,7 +123,7 @@ impl Machine {
             lively_looks: 0,
             failures: 0,
             bequeathed_by: None,
-            leaving: false,
+            leaving: None,
             last_end: None,
         }
     }
@@ -133,7 +150,8 @@ impl Machine {
             }
             Event::Stamped(term) => self.stamped(term),
             Event::Deposed => self.deposed(now.instant),
-            Event::Release => self.leaving = true,
+            Event::Yield => self.leaving = self.leaving.or(Some(Leave::Yield)),
+            Event::Release => self.leaving = Some(Leave::ForGood),
         }
         self.advance(now, rng);
     }
@@ -161,7 +179,9 @@ impl Machine {
     /// What this process knows of the leadership.
     pub fn leadership(&self) -> Leadership {
         match &self.standing {
-            Standing::Leading(reign) if !self.leaving => Leadership::Leading(reign.claim.clone()),
+            Standing::Leading(reign) if self.leaving.is_none() => {
+                Leadership::Leading(reign.claim.clone())
+            }
             Standing::Leading(_) | Standing::Candidate | Standing::Retired => {
                 self.sight.leader().map_or(Leadership::Unknown, |leader| {
                     Leadership::Following(leader.clone())
@@ -182,6 +202,18 @@ impl Machine {
     /// Whether [`Event::Release`] has been carried out, as far as it could be.
     pub fn is_retired(&self) -> bool {
         matches!(self.standing, Standing::Retired) && self.sent.is_none()
+    }
+
+    /// Whether every [`Event::Yield`] has been carried out, as far as it could be.
+    pub fn has_yielded(&self) -> bool {
+        let is_releasing = matches!(
+            self.sent,
+            Some(Sent::Write {
+                purpose: Purpose::Release,
+                ..
+            })
+        );
+        self.leaving != Some(Leave::Yield) && !is_releasing
     }
 
     /// Why the last reign ended.

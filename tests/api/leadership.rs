@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use sidescale::clock::{Clock, Timestamp};
 use sidescale::leader::machine::Beacon;
 use sidescale::leader::{
-    Candidacy, Elector, Leadership, LeaseApi, LeaseFault, Timings, sha256_hex,
+    Candidacy, Elector, Leadership, LeaseApi, LeaseFault, Part, Timings, sha256_hex,
 };
 use sidescale::lifecycle::Tasks;
 
@@ -38,11 +38,19 @@ fn candidate() -> Setting {
         client,
         "ml",
         "sidescale-bert",
+        Part::Sidecar,
         clock.clone(),
         timings.request_timeout(),
     );
     let rng = StdRng::seed_from_u64(1);
-    let (elector, candidacy) = Elector::new(ME.to_owned(), lease, timings, clock.clone(), rng);
+    let (elector, candidacy) = Elector::new(
+        ME.to_owned(),
+        Part::Sidecar,
+        lease,
+        timings,
+        clock.clone(),
+        rng,
+    );
     let tasks = Tasks::here();
     tasks.spawn(elector.run());
     Setting {
@@ -110,6 +118,7 @@ impl Setting {
             renewed: renewed.to_owned(),
             members: 3,
             standby: true,
+            defers: false,
         });
     }
 }

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use rand::RngExt as _;
-use sidescale::leader::Timings;
+use sidescale::leader::{Part, Timings};
 
 use super::world::{Network, World};
 use super::{hold, seeds};
@@ -173,4 +173,105 @@ fn the_load_on_the_api_server_does_not_grow_with_the_fleet() {
         (29..=31).contains(&few.1) && (29..=31).contains(&many.1),
         "{few:?} {many:?}"
     );
+}
+
+/// Two leads and some sidecars, one of which leads: the leads are not there yet.
+fn led_by_a_sidecar(seed: u64) -> World {
+    let sidecars = 2 + usize::try_from(seed % 20).expect("small");
+    let mut parts = vec![Part::Lead; 2];
+    parts.extend(vec![Part::Sidecar; sidecars]);
+    let mut world = World::of(seed, &parts, Network::GOOD, 0.0);
+    world.crash(0);
+    world.crash(1);
+    // Should one of them have won at once, it takes its Lease along.
+    world.run(Duration::from_secs(40));
+    let leader = world.leader();
+    hold(&world, leader >= Some(2), "a sidecar leads");
+    world
+}
+
+/// From the first second in which a lead is there: it counts after a lease duration, at the leader's next second.
+fn counts_after() -> Duration {
+    Timings::default().lease_duration() + Duration::from_secs(2)
+}
+
+#[test]
+fn a_lead_that_comes_takes_over_from_a_sidecar_in_milliseconds_and_never_by_force() {
+    for seed in seeds(200) {
+        let mut world = led_by_a_sidecar(seed);
+        let reigns = world.reigns.len();
+        world.restart_in(0, Duration::ZERO);
+        let end = world.now + counts_after();
+        let yielded = world.run_until(end, |world| world.leader().is_none());
+        hold(&world, yielded, "the sidecar gives up");
+        let took = takeover(&mut world, MESSAGES);
+        hold(
+            &world,
+            world.leads(0),
+            &format!("the lead leads, after {took:?}"),
+        );
+        world.run(Duration::from_secs(60));
+        hold(
+            &world,
+            world.leads(0) && world.reigns.len() == reigns + 1,
+            "and goes on",
+        );
+    }
+}
+
+#[test]
+fn a_killed_lead_is_followed_by_its_twin_and_both_by_a_sidecar_until_one_is_back() {
+    let timings = Timings::default();
+    let promised = timings.lease_duration() + timings.retry_period();
+    for seed in seeds(200) {
+        let mut world = led_by_a_sidecar(seed);
+        world.restart_in(0, Duration::ZERO);
+        world.restart_in(1, Duration::ZERO);
+        world.run(counts_after() + MESSAGES);
+        hold(&world, world.leads(0), "the older lead leads");
+        world.run(Duration::from_secs(5));
+        world.crash(0);
+        takeover(&mut world, promised);
+        hold(&world, world.leads(1), "its twin leads");
+        world.run(Duration::from_secs(5));
+        world.crash(1);
+        takeover(&mut world, promised);
+        hold(&world, world.leader() >= Some(2), "a sidecar leads");
+        world.run(Duration::from_secs(5));
+        world.restart_in(1, Duration::ZERO);
+        world.run(counts_after() + MESSAGES);
+        hold(&world, world.leads(1), "a lead leads again");
+    }
+}
+
+#[test]
+fn a_lead_that_dies_when_it_was_named_costs_a_retry_period() {
+    let timings = Timings::default();
+    for seed in seeds(200) {
+        let mut world = led_by_a_sidecar(seed);
+        world.restart_in(0, Duration::ZERO);
+        let end = world.now + counts_after();
+        let yielded = world.run_until(end, |world| world.leader().is_none());
+        hold(&world, yielded, "the sidecar gives up");
+        world.crash(0);
+        takeover(&mut world, timings.retry_period().mul_f64(1.2) + MESSAGES);
+    }
+}
+
+#[test]
+fn followers_ask_the_api_server_for_nothing_whether_one_leads_or_none() {
+    for leads in [1, 0] {
+        let mut parts = vec![Part::Lead; leads];
+        parts.extend(vec![Part::Follower; 20]);
+        let mut world = World::of(7, &parts, Network::GOOD, 0.0);
+        world.run(Duration::from_secs(60));
+        let asked: u32 = world.store.asked.values().sum();
+        assert_eq!(world.leader().is_some(), leads == 1);
+        if leads == 0 {
+            assert_eq!(asked, 0);
+            continue;
+        }
+        let of = |verb| world.store.asked.get(verb).copied().unwrap_or(0);
+        assert!(of("get lease") <= 2, "{:?}", world.store.asked);
+    }
 }

@@ -6,7 +6,8 @@ use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
 use sidescale::clock::{Instant, Now, Timestamp};
 use sidescale::leader::machine::{Event, Machine};
-use sidescale::leader::{Claim, Leadership, Timings};
+use sidescale::leader::preference::Preference;
+use sidescale::leader::{Claim, Leadership, Part, Timings};
 use sidescale::scale::DeploymentView;
 use sidescale::scale::fence::{self, Refusal, Term};
 
@@ -17,6 +18,10 @@ pub(crate) struct Node {
     pub(crate) machine: Machine,
     pub(crate) rng: StdRng,
     pub(crate) identity: String,
+    pub(crate) part: Part,
+    pub(crate) preference: Preference,
+    /// To whom this process gives the Lease up, until it has said so.
+    pub(crate) heir: Option<String>,
     /// Seconds of this process's clock in a second of the world.
     rate: f64,
     offset: Duration,
@@ -39,6 +44,7 @@ pub(crate) struct Node {
 impl Node {
     pub(crate) fn new(
         index: usize,
+        part: Part,
         life: u32,
         at: Duration,
         skew: f64,
@@ -49,9 +55,12 @@ impl Node {
         let identity = format!("pod-{index}_{life}");
         let start = Instant::from_offset(offset + at.mul_f64(rate));
         Self {
-            machine: Machine::new(identity.clone(), Timings::default(), start),
+            machine: Machine::new(identity.clone(), part, Timings::default(), start),
             rng: StdRng::seed_from_u64(world.random()),
             identity,
+            part,
+            preference: Preference::new(&Timings::default()),
+            heir: None,
             rate,
             offset,
             life,

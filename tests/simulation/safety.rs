@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use rand::RngExt as _;
+use sidescale::leader::Part;
 
 use super::world::{Network, World};
 use super::{hold, seeds};
@@ -15,13 +16,17 @@ fn chaos(seed: u64, fenced: bool) -> World {
     let size = 3 + usize::try_from(seed % 4).expect("small");
     let mut world = World::new(seed, size, Network::BAD, SKEW);
     world.store.fenced = fenced;
+    go_wrong_for_long(&mut world);
+    world
+}
+
+fn go_wrong_for_long(world: &mut World) {
     let end = Duration::from_secs(120);
     while world.now < end {
         let pause = Duration::from_millis(world.rng.random_range(50..6_000));
         world.run(pause);
-        go_wrong(&mut world);
+        go_wrong(world);
     }
-    world
 }
 
 fn go_wrong(world: &mut World) {
@@ -142,4 +147,31 @@ fn a_leader_that_was_stopped_past_its_lease_never_writes_again_in_its_term() {
             "the stopped leader acted",
         );
     }
+}
+
+#[test]
+fn with_leads_and_followers_all_of_this_holds_and_no_follower_ever_leads() {
+    let (mut yields, mut of_leads) = (0, 0);
+    for seed in seeds(500) {
+        let sidecars = 1 + usize::try_from(seed % 3).expect("small");
+        let mut parts = vec![Part::Lead, Part::Lead, Part::Follower];
+        parts.extend(vec![Part::Sidecar; sidecars]);
+        let mut world = World::of(seed, &parts, Network::BAD, SKEW);
+        go_wrong_for_long(&mut world);
+        hold(
+            &world,
+            world.store.violations.is_empty(),
+            &format!("{:?}", world.store.violations),
+        );
+        let of = |index: usize| {
+            let name = format!("pod-{index}_");
+            let reigns = world.reigns.iter();
+            reigns.filter(|(_at, who)| who.starts_with(&name)).count()
+        };
+        hold(&world, of(2) == 0, "a follower led");
+        of_leads += of(0) + of(1);
+        yields += world.yields;
+    }
+    // A world in which the rule is never asked for proves nothing of it.
+    assert!(yields > 50 && of_leads > 500, "{yields} {of_leads}");
 }

@@ -5,8 +5,10 @@ use std::time::Duration;
 
 use rand::rngs::StdRng;
 use rand::{RngExt as _, SeedableRng as _};
-use sidescale::leader::Timings;
+use sidescale::clock::Instant;
 use sidescale::leader::machine::{Action, Answer, Beacon, Event};
+use sidescale::leader::preference::{Candidate, succession};
+use sidescale::leader::{Part, Timings};
 
 use super::node::Node;
 use super::store::{Request, Response, Store};
@@ -78,10 +80,17 @@ pub(crate) struct World {
     /// Every claim that was seen, in order: when, and whose.
     pub(crate) reigns: Vec<(Duration, String)>,
     pub(crate) violations: Vec<String>,
+    /// How often a leader gave the Lease up to a lead.
+    pub(crate) yields: usize,
 }
 
 impl World {
     pub(crate) fn new(seed: u64, size: usize, network: Network, skew: f64) -> Self {
+        Self::of(seed, &vec![Part::Sidecar; size], network, skew)
+    }
+
+    /// The same with processes that are these to the election.
+    pub(crate) fn of(seed: u64, parts: &[Part], network: Network, skew: f64) -> Self {
         let mut world = Self {
             seed,
             skew,
@@ -96,9 +105,10 @@ impl World {
             log: VecDeque::new(),
             reigns: Vec::new(),
             violations: Vec::new(),
+            yields: 0,
         };
-        for index in 0..size {
-            let node = Node::new(index, 0, Duration::ZERO, skew, &mut world.rng);
+        for (index, part) in parts.iter().enumerate() {
+            let node = Node::new(index, *part, 0, Duration::ZERO, skew, &mut world.rng);
             world.nodes.push(node);
             world.start(index);
         }
@@ -182,10 +192,28 @@ impl World {
 
     /// The standbys that the leader `index` would name: the first two others that live.
     pub(crate) fn standbys(&self, index: usize) -> Vec<usize> {
-        (0..self.nodes.len())
-            .filter(|other| *other != index && self.nodes[*other].alive)
-            .take(2)
-            .collect()
+        let heirs = self.succession(index).into_iter().take(2);
+        heirs.map(|heir| self.index_of(&heir.identity)).collect()
+    }
+
+    /// The others that live, in the order in which they should lead. Whoever comes first is the oldest.
+    fn succession(&self, index: usize) -> Vec<Candidate> {
+        let alive = self.nodes.iter().enumerate();
+        let alive = alive.filter(|(other, node)| *other != index && node.alive);
+        let candidates = alive.map(|(other, node)| Candidate {
+            identity: node.identity.clone(),
+            part: node.part,
+            since: Instant::from_offset(Duration::from_secs(
+                u64::try_from(other).expect("a small fleet"),
+            )),
+        });
+        succession(candidates.collect())
+    }
+
+    fn index_of(&self, identity: &str) -> usize {
+        let mut nodes = self.nodes.iter();
+        let found = nodes.position(|node| node.identity == identity);
+        found.expect("it was named for being there")
     }
 
     // What happens.
@@ -243,7 +271,8 @@ impl World {
 
     fn restart(&mut self, index: usize) {
         let life = self.nodes[index].life + 1;
-        self.nodes[index] = Node::new(index, life, self.now, self.skew, &mut self.rng);
+        let part = self.nodes[index].part;
+        self.nodes[index] = Node::new(index, part, life, self.now, self.skew, &mut self.rng);
         self.note(index, "started");
         self.start(index);
     }
@@ -289,15 +318,19 @@ impl World {
 
     fn say_goodbye(&mut self, index: usize) {
         let node = &mut self.nodes[index];
-        if !node.machine.is_retired() || node.said_goodbye {
+        let heir = if node.machine.has_yielded() {
+            node.heir.take()
+        } else {
+            None
+        };
+        let goes = node.machine.is_retired() && !node.said_goodbye;
+        if !goes && heir.is_none() {
             return;
         }
-        node.said_goodbye = true;
+        node.said_goodbye |= goes;
         let from = node.identity.clone();
-        let successor = self
-            .standbys(index)
-            .first()
-            .map(|other| self.nodes[*other].identity.clone());
+        let first = || self.succession(index).into_iter().next();
+        let successor = heir.or_else(|| first().map(|heir| heir.identity));
         self.note(index, &format!("goodbye, {successor:?}"));
         for other in 0..self.nodes.len() {
             let (from, successor) = (from.clone(), successor.clone());
@@ -312,7 +345,22 @@ impl World {
         let Some(claim) = self.nodes[index].claim(self.now) else {
             return;
         };
+        let heirs = self.succession(index);
+        let (part, now) = (
+            self.nodes[index].part,
+            self.nodes[index].now(self.now).instant,
+        );
+        let preference = &mut self.nodes[index].preference;
+        if let Some(heir) = preference.heir(part, &heirs, now).map(str::to_owned) {
+            self.note(index, &format!("yields to {heir}"));
+            self.nodes[index].heir = Some(heir);
+            self.yields += 1;
+            return self.give(index, Event::Yield);
+        }
         let standbys = self.standbys(index);
+        let lead_stands_by = standbys
+            .iter()
+            .any(|standby| self.nodes[*standby].part == Part::Lead);
         let members = u32::try_from(self.nodes.len()).expect("a small fleet");
         let term = self.nodes[index]
             .term
@@ -325,6 +373,7 @@ impl World {
                 renewed: claim.renewed.clone(),
                 members,
                 standby: standbys.contains(&other),
+                defers: lead_stands_by && self.nodes[other].part != Part::Lead,
             };
             self.tell(index, other, Event::Beacon(beacon));
         }

@@ -31,6 +31,8 @@ pub enum Event {
     Stamped(u64),
     /// The Deployment carries a higher term than mine: I lead no more, whatever the Lease says.
     Deposed,
+    /// Somebody else should lead: give up the Lease, and leave it to the one that is named.
+    Yield,
     /// Shutdown: give up the Lease, and do not take it again.
     Release,
 }
@@ -72,6 +74,8 @@ pub struct Beacon {
     pub members: u32,
     /// Whether this member is one of the standbys.
     pub standby: bool,
+    /// Whether a lead is one of the standbys, and this member is none: it leaves the Lease to it for a moment.
+    pub defers: bool,
 }
 
 /// A request to the API server.
@@ -101,6 +105,8 @@ pub enum End {
     LeaseGone,
     /// The Deployment carries a higher term.
     Deposed,
+    /// Given up to another, who should lead.
+    Yielded,
     /// Given up at shutdown.
     Released,
 }

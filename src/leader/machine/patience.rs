@@ -7,6 +7,7 @@ use rand::{CryptoRng, RngExt as _};
 use super::sight::Content;
 use super::{Machine, Standing};
 use crate::clock::Instant;
+use crate::leader::Part;
 
 /// How far apart two members' looks lie on average when the leader has fallen silent for all of them.
 ///
@@ -24,12 +25,21 @@ impl Machine {
         } else if first_look {
             // A fleet that starts: nobody knows a better one, and one write decides.
             retry.mul_f64(0.1 * rng.random::<f64>())
+        } else if self.part == Part::Lead {
+            // Before any sidecar that watches, and after who was named.
+            retry.mul_f64(0.2 + 0.2 * rng.random::<f64>())
         } else if self.standby {
-            // The named successor needs milliseconds. Within a retry period, as promised.
-            retry.mul_f64(0.5 + 0.4 * rng.random::<f64>())
+            // The named successor needs milliseconds.
+            self.give_way(rng)
         } else {
             self.spread().mul_f64(rng.random())
         }
+    }
+
+    /// How long to leave a Lease that may be taken to one who comes first: within a retry period, as promised.
+    pub(super) fn give_way(&self, rng: &mut impl CryptoRng) -> Duration {
+        let retry = self.timings.retry_period();
+        retry.mul_f64(0.5 + 0.4 * rng.random::<f64>())
     }
 
     /// The stretch over which the members that do not watch spread their looks; a quarter of a lease duration at most, so
@@ -99,7 +109,7 @@ impl Machine {
                     Some(self.hold_off)
                 } else if self.standby || self.found_expired {
                     // Exactly at expiry, not at the next look.
-                    Some(self.sight.expiry().max(self.hold_off))
+                    Some((self.sight.expiry() + self.deference).max(self.hold_off))
                 } else {
                     None
                 }
@@ -108,6 +118,9 @@ impl Machine {
     }
 
     pub(super) fn due(&self) -> Option<Instant> {
+        if !self.part.may_lead() {
+            return None;
+        }
         match &self.standing {
             Standing::Leading(reign) => Some(reign.renew_at),
             Standing::Candidate => Some(

@@ -1,5 +1,7 @@
 //! What an event changes.
 
+use std::time::Duration;
+
 use rand::CryptoRng;
 
 use super::{Answer, Beacon, End, Machine, Purpose, Reign, Sent, Standing};
@@ -153,7 +155,12 @@ impl Machine {
                     reign.renew_at = renew_at;
                 }
             }
-            Purpose::Acquire(_) | Purpose::Release => {}
+            // Read again before it is taken back: by then the named one has it.
+            Purpose::Release => {
+                self.sight.outdate();
+                self.look_at = self.hold_off;
+            }
+            Purpose::Acquire(_) => {}
         }
     }
 
@@ -182,15 +189,22 @@ impl Machine {
         }
         let news = self.sight.hear(beacon, now);
         let role_changed = self.standby != beacon.standby;
-        self.standby = beacon.standby;
+        self.standby = beacon.standby && self.part.may_lead();
+        if !beacon.defers {
+            self.deference = Duration::ZERO;
+        } else if self.deference.is_zero() {
+            self.deference = self.give_way(rng);
+        }
         self.members = beacon.members.max(1);
         if news {
             self.bequeathed_by = None;
             self.lively_looks = 0;
             self.found_expired = false;
         }
-        // A standby has to read once, to know from where to watch.
-        if (news || role_changed) && !(self.standby && self.sight.is_unread()) {
+        // A standby has to read once, to know from where to watch; and so has one whose last request failed, to know that the
+        // trouble is over.
+        let must_read = self.standby && self.sight.is_unread() || self.failures > 0;
+        if (news || role_changed) && !must_read {
             self.look_at = self.quiet_until(rng);
         }
     }

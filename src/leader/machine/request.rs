@@ -1,9 +1,9 @@
 //! What to send next.
 
-use rand::CryptoRng;
+use rand::{CryptoRng, RngExt as _};
 
 use super::sight::Content;
-use super::{Action, End, Machine, Purpose, Sent, Standing};
+use super::{Action, End, Leave, Machine, Purpose, Sent, Standing};
 use crate::clock::{Instant, Now};
 use crate::leader::{Record, Token};
 
@@ -14,8 +14,15 @@ impl Machine {
         if self.sent.is_some() {
             return;
         }
-        if self.leaving {
-            self.leave(now);
+        match self.leaving {
+            Some(Leave::ForGood) => return self.release(End::Released, Standing::Retired, now),
+            Some(Leave::Yield) => {
+                self.leaving = None;
+                self.yield_lease(now, rng);
+            }
+            None => {}
+        }
+        if self.sent.is_some() || !self.part.may_lead() {
             return;
         }
         match &mut self.standing {
@@ -83,10 +90,19 @@ impl Machine {
         self.write(action, Purpose::Renew, record, now.instant);
     }
 
-    fn leave(&mut self, now: Now) {
-        match std::mem::replace(&mut self.standing, Standing::Retired) {
+    fn yield_lease(&mut self, now: Now, rng: &mut impl CryptoRng) {
+        // After everybody else, also where the claim has lapsed meanwhile: only who finds that nobody wanted it takes it back.
+        self.hold_off = now.instant + self.timings.jittered_retry(rng.random());
+        if self.is_leading() {
+            self.standby = false;
+            self.release(End::Yielded, Standing::Candidate, now);
+        }
+    }
+
+    fn release(&mut self, end: End, then: Standing, now: Now) {
+        match std::mem::replace(&mut self.standing, then) {
             Standing::Leading(reign) => {
-                self.last_end = Some(End::Released);
+                self.last_end = Some(end);
                 let record = Record {
                     holder: String::new(),
                     token_sha256: String::new(),

@@ -20,13 +20,20 @@ struct Bench {
 impl Bench {
     /// A machine that has just asked for the Lease for the first time.
     fn new() -> Self {
-        let machine = Machine::new(ME.to_owned(), Timings::default(), Instant::default());
+        Self::part(Part::Sidecar)
+    }
+
+    fn part(part: Part) -> Self {
+        let machine = Machine::new(ME.to_owned(), part, Timings::default(), Instant::default());
         let mut bench = Self {
             machine,
             rng: StdRng::seed_from_u64(3),
             at: 0,
         };
-        assert_eq!(bench.give(Event::Tick), Some(Action::Get));
+        assert_eq!(
+            bench.give(Event::Tick),
+            part.may_lead().then_some(Action::Get)
+        );
         bench
     }
 
@@ -72,13 +79,7 @@ impl Bench {
     }
 
     fn beacon_of(&mut self, term: u64, renewed: &str, standby: bool) -> Option<Action> {
-        self.give(Event::Beacon(Beacon {
-            holder: OTHER.to_owned(),
-            term,
-            renewed: renewed.to_owned(),
-            members: 10,
-            standby,
-        }))
+        self.give(Event::Beacon(beacon_of(term, renewed, standby)))
     }
 
     /// Lets time pass up to the machine's next wish; says what it then wants, and when in seconds.
@@ -104,6 +105,17 @@ impl Bench {
 
     fn claim(&self) -> Option<Claim> {
         self.machine.leadership().claim().cloned()
+    }
+}
+
+fn beacon_of(term: u64, renewed: &str, standby: bool) -> Beacon {
+    Beacon {
+        holder: OTHER.to_owned(),
+        term,
+        renewed: renewed.to_owned(),
+        members: 10,
+        standby,
+        defers: false,
     }
 }
 
@@ -601,4 +613,148 @@ fn a_leader_that_falls_silent_is_not_shown_as_leader_after_a_lease_duration() {
     assert_eq!(bench.machine.leadership(), Leadership::Following(leader));
     assert_eq!(bench.wait(), (15.0, None));
     assert_eq!(bench.machine.leadership(), Leadership::Unknown);
+}
+
+/// When a standby that is `part` takes a Lease that is renewed no more, where another standby is a lead or none is.
+fn takes_at(part: Part, defers: bool) -> f64 {
+    let mut bench = Bench::part(part);
+    assert_eq!(bench.find(held(OTHER, 4), "1"), None);
+    let beacon = Beacon {
+        defers,
+        ..beacon_of(7, "1", true)
+    };
+    assert_eq!(bench.give(Event::Beacon(beacon)), None);
+    loop {
+        match bench.wait_for_action() {
+            (_, Action::Get) => assert_eq!(bench.find(held(OTHER, 4), "1"), None),
+            (at, action) => {
+                put(Some(action));
+                return at;
+            }
+        }
+    }
+}
+
+#[test]
+fn a_sidecar_leaves_an_expired_lease_to_a_lead_and_takes_it_within_a_retry_period() {
+    let exact = |at: f64| (at - 15.0).abs() < 1e-9;
+    assert!(exact(takes_at(Part::Lead, false)));
+    assert!(exact(takes_at(Part::Sidecar, false)));
+    let deferred = takes_at(Part::Sidecar, true);
+    assert!((16.0..17.0).contains(&deferred), "{deferred}");
+}
+
+#[test]
+fn of_those_who_watch_a_lead_takes_a_released_lease_before_any_sidecar() {
+    let taken = |part: Part| {
+        let mut bench = Bench::part(part);
+        assert_eq!(bench.find(held(OTHER, 4), "1"), None);
+        assert_eq!(bench.beacon("1", true), None);
+        let released = Event::Watched {
+            record: free(4),
+            version: "2".to_owned(),
+        };
+        assert_eq!(bench.give(released), None);
+        let (at, action) = bench.wait_for_action();
+        put(Some(action));
+        at
+    };
+    let (lead, sidecar) = (taken(Part::Lead), taken(Part::Sidecar));
+    assert!((0.4..=0.8).contains(&lead), "{lead}");
+    assert!((1.0..=1.8).contains(&sidecar), "{sidecar}");
+}
+
+#[test]
+fn who_yields_gives_up_its_claim_first_and_leaves_the_lease_to_the_other() {
+    let mut bench = Bench::leading();
+    bench.at = 1_000;
+    let (record, version) = put(bench.give(Event::Yield));
+    assert!(record.is_free());
+    assert_eq!((record.transitions, version.as_str()), (5, "2"));
+    assert_eq!(
+        (bench.claim(), bench.machine.last_end()),
+        (None, Some(End::Yielded))
+    );
+    assert!(!bench.machine.has_yielded());
+    assert_eq!(bench.written("3"), None);
+    assert!(bench.machine.has_yielded() && !bench.machine.is_retired());
+    // The other leads before this one would look: it follows, and asks for nothing.
+    bench.at = 2_000;
+    assert_eq!(bench.beacon("4", false), None);
+    assert_eq!(bench.machine.leadership().holder(), Some(OTHER));
+    let (at, action) = bench.wait_for_action();
+    assert!(at > 30.0 && action == Action::Get, "{at}");
+}
+
+#[test]
+fn a_lease_that_nobody_wanted_is_taken_back_after_another_look() {
+    let mut bench = Bench::leading();
+    bench.at = 1_000;
+    put(bench.give(Event::Yield));
+    assert_eq!(bench.written("3"), None);
+    let (at, action) = bench.wait_for_action();
+    assert!((3.0..=3.4).contains(&at) && action == Action::Get, "{at}");
+    assert_eq!(put(bench.find(free(5), "3")).1, "3");
+    assert_eq!(bench.written("4"), None);
+    assert!(bench.claim().is_some(), "another reign");
+    // One that cannot even be given up is still this process's.
+    bench.at += 1_000;
+    let yielded_at = bench.at;
+    put(bench.give(Event::Yield));
+    assert_eq!(bench.give(Event::Answer(Answer::Failed)), None);
+    assert!(bench.machine.has_yielded());
+    let (_at, action) = bench.wait_for_action();
+    assert_eq!(action, Action::Get);
+    let mine = Record {
+        holder: ME.to_owned(),
+        ..held(ME, 5)
+    };
+    assert!(bench.at - yielded_at >= 2_000);
+    put(bench
+        .find(mine, "4")
+        .or_else(|| Some(bench.wait_for_action().1)));
+}
+
+#[test]
+fn who_does_not_lead_has_nothing_to_yield() {
+    let mut bench = Bench::following(true);
+    assert_eq!(bench.give(Event::Yield), None);
+    assert!(bench.machine.has_yielded());
+    assert_eq!(bench.machine.watch_from(), Some("1"));
+}
+
+#[test]
+fn a_follower_hears_who_leads_and_asks_the_api_server_for_nothing() {
+    let mut bench = Bench::part(Part::Follower);
+    assert_eq!(bench.machine.poll_timeout(), None);
+    // A leader of another version may take it for a candidate.
+    assert_eq!(bench.beacon("1", true), None);
+    assert_eq!(bench.machine.leadership().holder(), Some(OTHER));
+    assert_eq!(bench.machine.watch_from(), None);
+    let goodbye = Event::Goodbye {
+        from: OTHER.to_owned(),
+        successor: Some(ME.to_owned()),
+    };
+    assert_eq!(bench.give(goodbye), None);
+    assert_eq!(bench.wait(), (15.0, None));
+    assert_eq!(bench.machine.leadership(), Leadership::Unknown);
+    assert_eq!(bench.machine.poll_timeout(), None);
+    assert_eq!(bench.give(Event::Release), None);
+    assert!(bench.machine.is_retired());
+}
+
+#[test]
+fn whose_last_request_failed_asks_once_more_though_the_leader_is_heard() {
+    let mut bench = Bench::following(false);
+    let (_at, action) = bench.wait_for_action();
+    assert_eq!(action, Action::Get);
+    assert_eq!(bench.give(Event::Answer(Answer::Failed)), None);
+    assert_eq!(bench.beacon("2", false), None);
+    let failed_at = bench.at;
+    assert_eq!(bench.wait_for_action().1, Action::Get);
+    assert!(bench.at - failed_at <= 2_400, "soon");
+    assert_eq!(bench.find(held(OTHER, 4), "2"), None);
+    assert_eq!(bench.beacon("3", false), None);
+    let (_at, action) = bench.wait_for_action();
+    assert!(bench.at - failed_at > 30_000 && action == Action::Get);
 }
