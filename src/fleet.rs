@@ -102,6 +102,8 @@ pub struct Reading {
     pub gpu: Option<GpuReading>,
     /// Connections of its clients, where it says so.
     pub connections: Option<u64>,
+    /// Whether it leads in no case.
+    pub follows: bool,
 }
 
 // === impl Snapshot ===

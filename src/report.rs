@@ -40,6 +40,10 @@ pub struct Load {
 /// One pod's state at one moment, cumulative since `epoch`.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(default)]
+#[expect(
+    clippy::struct_excessive_bools,
+    reason = "fields of a wire format, each of which a member of another version may lack"
+)]
 pub struct Report {
     /// [`WIRE_VERSION`] of the sender.
     pub v: u32,
@@ -65,6 +69,8 @@ pub struct Report {
     pub gpu: Option<GpuReading>,
     /// Connections of clients that stand at this moment; `None`: it carries none itself, or is too old to say.
     pub connections: Option<u64>,
+    /// It does not lead, whoever names it: it was told to follow, or may not write the Lease.
+    pub follows: bool,
 }
 
 /// GPU state at one moment, over the devices of one pod.
@@ -161,6 +167,8 @@ pub struct Beacon {
     pub members: u32,
     /// Holder identities of the standbys, first successor first; they watch the Lease.
     pub standbys: Vec<String>,
+    /// How many of them, from the first on, are processes of `sidescale lead`: the others leave the Lease to these.
+    pub leads: usize,
     /// `ip:port` of the leader's admin listener, which followers ask for plan and history.
     pub admin: String,
 }

@@ -22,6 +22,8 @@ pub(super) enum Fault {
     Verify,
     /// The pods cannot be watched.
     WatchPods,
+    /// The leads' pods cannot be watched.
+    WatchLeads,
     /// The Deployment cannot be watched, or is gone.
     WatchDeployment,
     /// The Deployment cannot be read, stamped or scaled.
@@ -54,8 +56,9 @@ struct Known {
 
 impl Fault {
     /// Those that only a leader can have: they end with its reign.
-    pub(super) const OF_A_REIGN: [Self; 5] = [
+    pub(super) const OF_A_REIGN: [Self; 6] = [
         Self::WatchPods,
+        Self::WatchLeads,
         Self::WatchDeployment,
         Self::Scale,
         Self::History,
@@ -70,6 +73,7 @@ impl Fault {
             Self::Lease => "lease",
             Self::Verify => "verify",
             Self::WatchPods => "watch_pods",
+            Self::WatchLeads => "watch_leads",
             Self::WatchDeployment => "watch_deployment",
             Self::Scale => "scale",
             Self::History => "history",

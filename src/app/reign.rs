@@ -143,6 +143,7 @@ impl Drop for Reigning {
 fn watch_of(what: Watched) -> Fault {
     match what {
         Watched::Pods => Fault::WatchPods,
+        Watched::Leads => Fault::WatchLeads,
         Watched::Deployments => Fault::WatchDeployment,
     }
 }
@@ -164,9 +165,8 @@ impl Throne {
             Event::Lost(lost) => {
                 faults.raise(watch_of(lost.what), lost.explained(&self.reign.target));
             }
-            Event::Pods(_) | Event::PodApplied(_) | Event::PodDeleted(_) => {
-                faults.clear(Fault::WatchPods);
-            }
+            Event::Pods(_) => faults.clear(Fault::WatchPods),
+            Event::Leads(_) => faults.clear(Fault::WatchLeads),
             Event::Deployment(_) => faults.clear(Fault::WatchDeployment),
             Event::DeploymentDeleted => {
                 let text = "the Deployment was deleted; nothing is scaled until it is there again";

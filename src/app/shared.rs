@@ -178,6 +178,7 @@ impl Shared {
             gpu: (*self.gpu.borrow()).map(Into::into),
             connections: self.connections().map(|connections| connections.open()),
             server: self.server_counts(),
+            follows: false,
         };
         self.meter().report(self.clock.now(), status)
     }

@@ -50,16 +50,14 @@ pub(super) fn watch_fleet(client: kube::Client, tasks: &Tasks) -> mpsc::Receiver
 impl FleetSeen {
     pub(super) fn take(&mut self, event: Event, now: Now) {
         match event {
-            Event::Pods(pods) => self.view.listed(&pods, now),
-            Event::PodApplied(pod) => self.view.applied(&pod, now),
-            Event::PodDeleted(pod) => self.view.deleted(&pod),
+            Event::Pods(pods) => self.view.watched(&pods, now),
             Event::Deployment(object) => {
                 if let Ok(view) = DeploymentView::from_object(&object) {
                     self.desired = view.spec_replicas;
                     self.term = self.term.max(view.stamp);
                 }
             }
-            Event::DeploymentDeleted | Event::Lost(_) => {}
+            Event::Leads(_) | Event::DeploymentDeleted | Event::Lost(_) => {}
         }
         let snapshot = self.view.snapshot(now, self.desired);
         self.starts.extend(&snapshot.starts);

@@ -132,9 +132,9 @@ impl Channels {
 
     /// Opens streams to the pods that have an address and none yet, and ends those of pods that are gone or moved.
     /// Cheap when nothing has changed. Must be called inside a runtime.
-    pub fn follow(&mut self, pods: &[Pod]) {
+    pub fn follow<'a>(&mut self, pods: impl IntoIterator<Item = &'a Pod>) {
         let addresses: BTreeMap<&str, &str> = pods
-            .iter()
+            .into_iter()
             .filter_map(|pod| Some((pod.name.as_str(), pod.ip.as_deref()?)))
             .collect();
         self.members

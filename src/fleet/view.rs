@@ -10,6 +10,7 @@ use k8s_openapi::api::core::v1 as core;
 
 use crate::clock::{Instant, Now};
 use crate::fleet::counted::Counted;
+use crate::fleet::watch::Pods;
 use crate::fleet::{Member, Pod, PodPhase, Reading, Snapshot, phase};
 use crate::report::{Load, Report, WIRE_VERSION};
 
@@ -69,6 +70,20 @@ impl View {
     /// plan anything.
     pub fn is_complete(&self) -> bool {
         self.is_complete
+    }
+
+    /// Takes in what a watch shows.
+    pub fn watched(&mut self, pods: &Pods, now: Now) {
+        match pods {
+            Pods::Listed(pods) => self.listed(pods, now),
+            Pods::Applied(pod) => self.applied(pod, now),
+            Pods::Deleted(pod) => self.deleted(pod),
+        }
+    }
+
+    /// Whether a pod of this name is known.
+    pub fn knows(&self, pod: &str) -> bool {
+        self.pods.contains_key(pod)
     }
 
     /// A pod was added or changed.
@@ -293,6 +308,7 @@ fn reading(report: &Report) -> Reading {
         draining: report.draining,
         gpu: report.gpu,
         connections: report.connections,
+        follows: report.follows,
     }
 }
 

@@ -1,4 +1,5 @@
-//! Where the pods come from: one watch on the Deployment's pods and one on the Deployment itself.
+//! Where the pods come from: one watch on the Deployment's pods, one on those of `sidescale lead`, and one on the Deployment
+//! itself.
 //!
 //! kube's watcher relists after a lost watch, backs off by itself (0.8 s to 30 s, jittered) and never gives up, so an API
 //! server that is away for minutes is an event here and not an end. A relist is handed on whole: a pod that went while
@@ -13,6 +14,8 @@ use kube::runtime::watcher::{self, watcher};
 use kube::{Api, ResourceExt as _};
 use tokio::sync::mpsc;
 
+use crate::leader::preference::LABEL_LEAD;
+
 /// Room for events that the leader has not taken yet: a relist is one event, so this is a ramp of some dozen pods, each
 /// with several changes. A reader that falls behind makes the watch wait; the API server keeps what follows.
 pub const EVENTS_BOUND: usize = 256;
@@ -20,18 +23,27 @@ pub const EVENTS_BOUND: usize = 256;
 /// What the API server said.
 #[derive(Clone, Debug)]
 pub enum Event {
-    /// These are all pods there are.
-    Pods(Vec<Pod>),
-    /// A pod was added or changed.
-    PodApplied(Box<Pod>),
-    /// A pod is gone.
-    PodDeleted(Box<Pod>),
+    /// Of the Deployment's pods.
+    Pods(Pods),
+    /// Of the leads' pods.
+    Leads(Pods),
     /// The Deployment, as it is now.
     Deployment(Box<Deployment>),
     /// The Deployment is gone.
     DeploymentDeleted,
     /// A watch failed and will be tried again; what was seen last still stands.
     Lost(Lost),
+}
+
+/// What a watch on pods shows.
+#[derive(Clone, Debug)]
+pub enum Pods {
+    /// These are all that there are.
+    Listed(Vec<Pod>),
+    /// One was added or changed.
+    Applied(Box<Pod>),
+    /// One is gone.
+    Deleted(Box<Pod>),
 }
 
 /// A watch that failed.
@@ -50,6 +62,8 @@ pub struct Lost {
 pub enum Watched {
     /// The pods of the Deployment.
     Pods,
+    /// The pods of `sidescale lead`.
+    Leads,
     /// The Deployment itself.
     Deployments,
 }
@@ -74,7 +88,7 @@ impl Lost {
         }
         let (group, resource, names) = match self.what {
             // Watched by label, so no names can limit it.
-            Watched::Pods => ("", "pods", String::new()),
+            Watched::Pods | Watched::Leads => ("", "pods", String::new()),
             Watched::Deployments => (
                 "apps",
                 "deployments",
@@ -103,6 +117,11 @@ pub fn selector(deployment: &Deployment) -> Result<String, SelectorError> {
     Ok(Selector::from_iter(expressions).to_string())
 }
 
+/// The query for a Deployment's members: what `selector` says and is no lead. A person may well give both the same labels.
+pub fn members(selector: &str) -> String {
+    format!("{selector},!{LABEL_LEAD}")
+}
+
 /// Watches until the receiver goes or the future is dropped.
 pub async fn run(
     pods: Api<Pod>,
@@ -113,12 +132,22 @@ pub async fn run(
 ) {
     // The watches share one task, since both end together; boxed, since each keeps 8 KiB of state.
     tokio::select! {
-        () = Box::pin(watch_pods(pods, selector, &events)) => {}
+        () = Box::pin(watch_pods(pods, selector, Watched::Pods, &events)) => {}
         () = Box::pin(watch_deployment(deployments, name, &events)) => {}
     }
 }
 
-async fn watch_pods(pods: Api<Pod>, selector: &str, events: &mpsc::Sender<Event>) {
+/// Watches the pods of `sidescale lead` for the Deployment `name` until the receiver goes or the future is dropped.
+pub async fn run_leads(pods: Api<Pod>, name: &str, events: mpsc::Sender<Event>) {
+    let selector = format!("{LABEL_LEAD}={name}");
+    Box::pin(watch_pods(pods, &selector, Watched::Leads, &events)).await;
+}
+
+async fn watch_pods(pods: Api<Pod>, selector: &str, what: Watched, events: &mpsc::Sender<Event>) {
+    let wrap = match what {
+        Watched::Leads => Event::Leads,
+        Watched::Pods | Watched::Deployments => Event::Pods,
+    };
     let config = watcher::Config::default().labels(selector);
     let mut stream = std::pin::pin!(watcher(pods, config).default_backoff());
     let mut listing = Vec::new();
@@ -132,10 +161,10 @@ async fn watch_pods(pods: Api<Pod>, selector: &str, events: &mpsc::Sender<Event>
                 listing.push(slim(pod));
                 continue;
             }
-            Ok(watcher::Event::InitDone) => Event::Pods(std::mem::take(&mut listing)),
-            Ok(watcher::Event::Apply(pod)) => Event::PodApplied(Box::new(slim(pod))),
-            Ok(watcher::Event::Delete(pod)) => Event::PodDeleted(Box::new(slim(pod))),
-            Err(error) => Event::Lost(lost(Watched::Pods, &error)),
+            Ok(watcher::Event::InitDone) => wrap(Pods::Listed(std::mem::take(&mut listing))),
+            Ok(watcher::Event::Apply(pod)) => wrap(Pods::Applied(Box::new(slim(pod)))),
+            Ok(watcher::Event::Delete(pod)) => wrap(Pods::Deleted(Box::new(slim(pod)))),
+            Err(error) => Event::Lost(lost(what, &error)),
         };
         if events.send(event).await.is_err() {
             return;

@@ -36,6 +36,8 @@ pub struct Status {
     pub connections: Option<u64>,
     /// What the server says of its load, where that and not the accounts is the pod's.
     pub server: Option<engine::Counts>,
+    /// Whether it leads in no case.
+    pub follows: bool,
 }
 
 /// Takes one pod's reports.
@@ -115,6 +117,7 @@ impl Meter {
             draining: status.draining,
             gpu: status.gpu,
             connections: status.connections,
+            follows: status.follows,
         }
     }
 

@@ -7,7 +7,7 @@ use crate::app::shared::identity;
 use crate::clock::{Instant, Now};
 use crate::fleet::channel::{MemberLine, Said};
 use crate::fleet::view::View;
-use crate::fleet::watch::Event;
+use crate::fleet::watch::{Event, Pods};
 use crate::fleet::{Member, Reading, Snapshot};
 use crate::report::Past;
 use crate::scale::DeploymentView;
@@ -33,20 +33,20 @@ impl Gathered {
 
     pub(super) fn watched(&mut self, event: Event, now: Now) {
         match event {
-            Event::Pods(pods) => self.view.listed(&pods, now),
-            Event::PodApplied(pod) => self.view.applied(&pod, now),
-            Event::PodDeleted(pod) => {
-                if let Some(name) = &pod.metadata.name {
+            Event::Pods(pods) => {
+                if let Pods::Deleted(pod) = &pods
+                    && let Some(name) = &pod.metadata.name
+                {
                     self.epochs.remove(name);
                 }
-                self.view.deleted(&pod);
+                self.view.watched(&pods, now);
             }
             Event::Deployment(object) => match DeploymentView::from_object(&object) {
                 Ok(view) => self.deployment = view,
                 Err(error) => tracing::warn!(%error, "the deployment cannot be read"),
             },
             // What was seen last stands until it is back; a write to a deleted one is refused by its uid.
-            Event::DeploymentDeleted | Event::Lost(_) => {}
+            Event::Leads(_) | Event::DeploymentDeleted | Event::Lost(_) => {}
         }
     }
 

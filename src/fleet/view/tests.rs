@@ -273,6 +273,7 @@ fn a_drained_member_is_not_capacity_by_its_own_word() {
         draining: true,
         gpu: Some(gpu),
         connections: Some(5),
+        follows: true,
         ..report(1, 1, 100, 0.0)
     };
     view.reported("a", &draining, at(0.0).instant);
@@ -286,6 +287,7 @@ fn a_drained_member_is_not_capacity_by_its_own_word() {
             draining: true,
             gpu: Some(gpu),
             connections: Some(5),
+            follows: true,
         })
     );
 }

@@ -15,7 +15,10 @@ use kube::client::Body;
 use kube::{Client, ResourceExt};
 use serde_json::{Value, json};
 
-use super::{Api, Deployment, EVENTS_BOUND, Event, Lost, Watched, mpsc, run, selector};
+use super::{
+    Api, Deployment, EVENTS_BOUND, Event, Lost, Pods, Watched, members, mpsc, run, run_leads,
+    selector,
+};
 use crate::lifecycle::Tasks;
 
 /// What the API server answers next.
@@ -135,10 +138,7 @@ async fn events_of(server: &ApiServer, count: usize) -> (Vec<Event>, Vec<Event>)
             Event::Lost(lost) if lost.what == Watched::Deployments => {
                 of_deployment.push(Event::Lost(lost));
             }
-            event @ (Event::Pods(_)
-            | Event::PodApplied(_)
-            | Event::PodDeleted(_)
-            | Event::Lost(_)) => of_pods.push(event),
+            event @ (Event::Pods(_) | Event::Leads(_) | Event::Lost(_)) => of_pods.push(event),
         }
     }
     (of_pods, of_deployment)
@@ -146,8 +146,11 @@ async fn events_of(server: &ApiServer, count: usize) -> (Vec<Event>, Vec<Event>)
 
 fn names(event: &Event) -> Vec<String> {
     match event {
-        Event::Pods(pods) => pods.iter().map(ResourceExt::name_any).collect(),
-        Event::PodApplied(pod) | Event::PodDeleted(pod) => vec![pod.name_any()],
+        Event::Pods(Pods::Listed(pods)) | Event::Leads(Pods::Listed(pods)) => {
+            pods.iter().map(ResourceExt::name_any).collect()
+        }
+        Event::Pods(Pods::Applied(pod) | Pods::Deleted(pod))
+        | Event::Leads(Pods::Applied(pod) | Pods::Deleted(pod)) => vec![pod.name_any()],
         Event::Deployment(_) | Event::DeploymentDeleted | Event::Lost(_) => {
             panic!("no pods in {event:?}")
         }
@@ -170,8 +173,8 @@ async fn a_list_comes_whole_and_changes_one_by_one() {
     ]);
     let (pods, deployments) = events_of(&server, 5).await;
     assert_eq!(names(&pods[0]), ["a", "b"]);
-    assert!(matches!(pods[1], Event::PodApplied(_)) && names(&pods[1]) == ["a"]);
-    assert!(matches!(pods[2], Event::PodDeleted(_)) && names(&pods[2]) == ["b"]);
+    assert!(matches!(pods[1], Event::Pods(Pods::Applied(_))) && names(&pods[1]) == ["a"]);
+    assert!(matches!(pods[2], Event::Pods(Pods::Deleted(_))) && names(&pods[2]) == ["b"]);
     let mut replicas = Vec::new();
     for event in &deployments {
         let Event::Deployment(deployment) = event else {
@@ -183,7 +186,7 @@ async fn a_list_comes_whole_and_changes_one_by_one() {
     // By label and by name: what a Role with `resourceNames` allows.
     assert!(server.asked("/pods?") && server.asked("labelSelector=app%3Dbert"));
     assert!(server.asked("fieldSelector=metadata.name%3Dbert"));
-    let Event::PodApplied(applied) = &pods[1] else {
+    let Event::Pods(Pods::Applied(applied)) = &pods[1] else {
         panic!("seen above")
     };
     assert!(
@@ -281,4 +284,24 @@ fn the_selector_is_written_as_the_api_server_takes_it() {
     );
     // Empty selects everything, other people's pods too.
     check(json!({}), None);
+}
+
+#[tokio::test(start_paused = true)]
+async fn leads_are_found_by_their_label_and_are_no_members() {
+    let server = ApiServer::default();
+    let refused = failure(403, "pods is forbidden");
+    let answers = [refused, list(&[pod("lead-0")])];
+    server.pods.lock().expect("no panic").extend(answers);
+    let (sender, mut events) = mpsc::channel(EVENTS_BOUND);
+    let (tasks, client) = (Tasks::here(), server.client());
+    tasks.spawn(async move {
+        run_leads(Api::namespaced(client, "inference"), "bert", sender).await;
+    });
+    let lost = events.recv().await;
+    let of_leads = matches!(&lost, Some(Event::Lost(lost)) if lost.what == Watched::Leads);
+    assert!(of_leads, "{lost:?}");
+    let leads = events.recv().await.expect("it runs");
+    assert!(matches!(leads, Event::Leads(_)) && names(&leads) == ["lead-0"]);
+    assert!(server.asked("labelSelector=sidescale.dev%2Flead%3Dbert"));
+    assert_eq!(members("app=bert"), "app=bert,!sidescale.dev/lead");
 }

@@ -38,6 +38,7 @@ impl Pod {
             }),
             connections: Some(3),
             server: self.server,
+            follows: true,
         };
         self.meter.report(self.clock.now(), status)
     }
