@@ -1,4 +1,4 @@
-//! One whole sidecar: the only place that knows every part and joins them.
+//! One whole sidecar, or a lead, which is one without a server: the only place that knows every part and joins them.
 //!
 //! Traffic runs in tasks of its own (`run` gives them a thread, the demo a runtime), everything else is the control half.
 //! They share counters and nothing that either could wait for. Whatever goes wrong in the control half is a [`faults`]
@@ -16,6 +16,7 @@ mod reign;
 mod server;
 mod shared;
 mod source;
+mod unheard;
 
 use std::net::{SocketAddr, TcpListener};
 use std::path::Path;
@@ -25,7 +26,7 @@ use rand::SeedableRng as _;
 use rand::rngs::StdRng;
 use socket2::{Domain, Socket, Type};
 use tokio::runtime::Handle;
-use tokio::sync::mpsc;
+use tokio::sync::{mpsc, watch};
 
 pub use self::connect::{ConnectError, Connection, Connector};
 pub use self::pacer::pace_under;
@@ -37,7 +38,7 @@ use crate::clock::Clock;
 use crate::config::{Config, UpstreamReady};
 use crate::fleet::member::{HEARD_BOUND, Member};
 use crate::gpu;
-use crate::leader::{BadTimings, Timings};
+use crate::leader::{BadTimings, Part, Timings};
 use crate::lifecycle::{Lifecycle, Tasks};
 use crate::policy::Policy;
 use crate::proxy;
@@ -192,7 +193,11 @@ impl Sidecar {
         let epoch = rand::RngExt::random(&mut rng);
         let pod = self.config.pod.name.clone();
         let meter = Meter::new(pod, epoch, Arc::clone(&accounts), clock.now());
-        let gpu = gpu::sample(gpu, clock.clone(), control);
+        let gpu = match self.config.part {
+            // Whatever GPU it sees is not its own.
+            Part::Lead => watch::channel(None).1,
+            Part::Sidecar | Part::Follower => gpu::sample(gpu, clock.clone(), control),
+        };
         Ok(Arc::new(Shared::new(
             self.config.clone(),
             clock,
@@ -231,8 +236,11 @@ impl Sidecar {
         control.spawn(serve_on(admin, "admin", move |listener| {
             admin::serve(listener, source, time, tasks)
         }));
-        control.spawn(shared::keep_meter(Arc::clone(shared)));
-        control.spawn(server::follow(Arc::clone(shared)));
+        let has_server = self.config.part != Part::Lead;
+        if has_server {
+            control.spawn(shared::keep_meter(Arc::clone(shared)));
+            control.spawn(server::follow(Arc::clone(shared)));
+        }
         let (Some(connector), Some(listener)) = (self.connector.clone(), member) else {
             return;
         };
@@ -246,11 +254,13 @@ impl Sidecar {
         ));
         let (heard_sender, heard) = mpsc::channel(HEARD_BOUND);
         let overrun = Arc::clone(&shared.overrun);
-        control.spawn(shared::watch_overrun(
-            Arc::clone(&shared.accounts),
-            shared.policy(),
-            Arc::clone(&overrun),
-        ));
+        if has_server {
+            control.spawn(shared::watch_overrun(
+                Arc::clone(&shared.accounts),
+                shared.policy(),
+                Arc::clone(&overrun),
+            ));
+        }
         let member = Member::new(
             clock.clone(),
             member::Reporter(Arc::clone(shared)),

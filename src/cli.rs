@@ -4,6 +4,7 @@ mod backtest;
 mod bar;
 mod demo;
 mod inject;
+mod lead;
 mod run;
 mod simulate;
 mod upgrade;
@@ -34,6 +35,8 @@ struct Line {
 enum Command {
     /// The sidecar: carries requests, measures, elects, forecasts and scales
     Run(Box<run::Run>),
+    /// The same without a server, on CPU: leads the sidecars, and no scale-down ever takes it
+    Lead(Box<lead::Lead>),
     /// A whole fleet on this machine: real proxies, election and scaling against an embedded cluster
     Demo(demo::Demo),
     /// The demo's model server: imitates a GPU server with continuous batching and a cold start
@@ -82,6 +85,7 @@ pub fn main() -> ExitCode {
     };
     let done = init(&line).and_then(|()| match line.command {
         Command::Run(run) => run.start(),
+        Command::Lead(lead) => lead.start(),
         Command::Demo(demo) => demo.start(),
         Command::Model(model) => model.start(),
         Command::Load(load) => load.start(),

@@ -1,8 +1,11 @@
-//! What `run` was given, and what was meant by it.
+//! What `run` or `lead` was given, and what was meant by it.
 //!
-//! [`Given`] holds flags and variables as typed; [`Config`] is complete and valid. Every default stands here, once.
+//! [`Given`] and [`GivenLead`] hold flags and variables as typed; [`Config`] is complete and valid. Every default stands here, once.
 //! A flag that `run` cannot honour is an error of the command line (exit code 64); what concerns policy or cluster is
 //! not read here, because requests must flow without either.
+
+mod agent;
+mod lead;
 
 use std::net::{IpAddr, SocketAddr};
 use std::path::PathBuf;
@@ -10,7 +13,11 @@ use std::time::Duration;
 
 use clap::Args;
 
+pub use self::agent::Agent;
+pub use self::lead::GivenLead;
 use crate::engine;
+use crate::leader::Part;
+use crate::leader::preference::LABEL_LEAD;
 use crate::proxy::{Limit, Protocol, Upstream};
 use crate::units::{NotADuration, parse_duration};
 
@@ -72,44 +79,13 @@ pub struct Given {
     #[arg(long, env = "SIDESCALE_QUEUE_TIMEOUT", value_name = "TIME", value_parser = parse_duration)]
     pub queue_timeout: Option<Duration>,
 
-    /// Address of the admin port: metrics, health, the page and the API
-    #[arg(
-        long,
-        env = "SIDESCALE_ADMIN",
-        value_name = "ADDR",
-        default_value = "0.0.0.0:9090"
-    )]
-    pub admin: SocketAddr,
+    /// What every process that takes part in an election has.
+    #[command(flatten)]
+    pub agent: Agent,
 
-    /// Address of the member channel, on which the leader asks for reports
-    #[arg(
-        long,
-        env = "SIDESCALE_MEMBER",
-        value_name = "ADDR",
-        default_value = "0.0.0.0:9190"
-    )]
-    pub member: SocketAddr,
-
-    /// Policy file; read again when it changes
-    #[arg(
-        long,
-        env = "SIDESCALE_POLICY",
-        value_name = "FILE",
-        default_value = "/etc/sidescale/policy.yaml"
-    )]
-    pub policy: PathBuf,
-
-    /// Deployment to scale; default: the policy's, else the one that owns this pod
-    #[arg(long, env = "SIDESCALE_TARGET", value_name = "NAME")]
-    pub target: Option<String>,
-
-    /// Namespace of pod and Deployment; default: the pod's own
-    #[arg(long, env = "SIDESCALE_NAMESPACE", value_name = "NAME")]
-    pub namespace: Option<String>,
-
-    /// Kubeconfig file; default: the in-cluster account, else $KUBECONFIG or ~/.kube/config
-    #[arg(long, env = "SIDESCALE_KUBECONFIG", value_name = "FILE")]
-    pub kubeconfig: Option<PathBuf>,
+    /// Never leads, and needs no right to write: somebody runs `sidescale lead`
+    #[arg(long, env = "SIDESCALE_FOLLOW")]
+    pub follow: bool,
 
     /// Proxy, measuring and metrics alone
     #[arg(long, env = "SIDESCALE_NO_CLUSTER")]
@@ -124,18 +100,6 @@ pub struct Given {
     )]
     pub gpu_devices: Vec<String>,
 
-    /// How long a leader's lease holds once it is seen to be renewed no more
-    #[arg(long, env = "SIDESCALE_LEASE_DURATION", value_name = "TIME", default_value = "15s", value_parser = parse_duration)]
-    pub lease_duration: Duration,
-
-    /// How long a leader goes on without a good renewal
-    #[arg(long, env = "SIDESCALE_RENEW_DEADLINE", value_name = "TIME", default_value = "10s", value_parser = parse_duration)]
-    pub renew_deadline: Duration,
-
-    /// How often a leader renews
-    #[arg(long, env = "SIDESCALE_RETRY_PERIOD", value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
-    pub retry_period: Duration,
-
     /// How long requests may still arrive after the pod turned unready, until every endpoint list has dropped it
     #[arg(long, env = "SIDESCALE_PROPAGATION", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub propagation: Duration,
@@ -143,23 +107,13 @@ pub struct Given {
     /// How long a drain waits for requests and streams to end; keep it below the pod's grace period
     #[arg(long, env = "SIDESCALE_GRACE", value_name = "TIME", default_value = "25s", value_parser = parse_duration)]
     pub grace: Duration,
-
-    /// This pod's name (downward API)
-    #[arg(long, env = "POD_NAME", value_name = "NAME", hide = true)]
-    pub pod_name: Option<String>,
-
-    /// This pod's namespace (downward API)
-    #[arg(long, env = "POD_NAMESPACE", value_name = "NAME", hide = true)]
-    pub pod_namespace: Option<String>,
-
-    /// This pod's address (downward API)
-    #[arg(long, env = "POD_IP", value_name = "IP", hide = true)]
-    pub pod_ip: Option<IpAddr>,
 }
 
 /// What a sidecar was told to be, complete and valid.
 #[derive(Clone, Debug)]
 pub struct Config {
+    /// What it is to the election.
+    pub part: Part,
     /// Who it stands in front of.
     pub routes: Vec<Route>,
     /// By which HTTP requests go to it.
@@ -223,11 +177,11 @@ pub struct Cluster {
 /// Election timing; the rules between the three are checked where they are explained, in `leader`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Election {
-    /// See [`Given::lease_duration`].
+    /// See [`Agent::lease_duration`].
     pub lease_duration: Duration,
-    /// See [`Given::renew_deadline`].
+    /// See [`Agent::renew_deadline`].
     pub renew_deadline: Duration,
-    /// See [`Given::retry_period`].
+    /// See [`Agent::retry_period`].
     pub retry_period: Duration,
 }
 
@@ -280,6 +234,22 @@ pub enum ConfigError {
     /// No request at all.
     #[error("--max-concurrent 0 would let no request pass (leave it out for no limit)")]
     NothingPasses,
+    /// Nobody to follow.
+    #[error(
+        "--follow says nothing with --no-cluster, which takes no part at all (leave one of them out)"
+    )]
+    FollowsNobody,
+    /// A lead cannot find its Deployment by itself.
+    #[error(
+        "--target is missing (name the Deployment to scale; a lead is no pod of it, so it cannot find it by itself)"
+    )]
+    NoTarget,
+    /// No pod can be labelled as its lead.
+    #[error(
+        "--target {0} has more than 63 characters: its lead cannot be found, since the label {LABEL_LEAD} would be too long \
+         (let the sidecars lead, or give the Deployment a shorter name)"
+    )]
+    LongTarget(String),
     /// A duration out of its range.
     #[error("{flag} {given:?} is out of range ({range})")]
     Range {
@@ -318,16 +288,20 @@ impl Given {
         });
         let limit = self.limit(&mut wrong);
         self.check_times(&mut wrong);
+        if self.follow && self.no_cluster {
+            wrong.push(ConfigError::FollowsNobody);
+        }
         if !wrong.is_empty() {
             return Err(wrong);
         }
         let pairs = self.listen.iter().zip(&self.upstream);
-        let name = self.pod_name.unwrap_or_else(|| {
-            self.listen
-                .first()
-                .map_or_else(String::new, SocketAddr::to_string)
-        });
+        let first = self.listen.first().copied().unwrap_or(self.agent.admin);
         Ok(Config {
+            part: if self.follow {
+                Part::Follower
+            } else {
+                Part::Sidecar
+            },
             routes: pairs
                 .map(|(&listen, upstream)| Route {
                     listen,
@@ -338,32 +312,15 @@ impl Given {
             upstream_ready,
             server_metrics: self.server_metrics,
             limit,
-            admin: self.admin,
-            member: self.member,
-            policy: self.policy,
-            cluster: (!self.no_cluster).then_some(Cluster {
-                kubeconfig: self.kubeconfig,
-                namespace: self.namespace.or(self.pod_namespace),
-                // As kubectl names it, too.
-                target: self
-                    .target
-                    .map(|target| match target.strip_prefix("deployment/") {
-                        Some(name) => name.to_owned(),
-                        None => target,
-                    }),
-            }),
+            admin: self.agent.admin,
+            member: self.agent.member,
+            cluster: (!self.no_cluster).then(|| self.agent.cluster()),
             gpu_devices: self.gpu_devices,
-            election: Election {
-                lease_duration: self.lease_duration,
-                renew_deadline: self.renew_deadline,
-                retry_period: self.retry_period,
-            },
+            election: self.agent.election(),
             propagation: self.propagation,
             grace: self.grace,
-            pod: Pod {
-                name,
-                ip: self.pod_ip,
-            },
+            pod: self.agent.pod(first),
+            policy: self.agent.policy,
         })
     }
 
@@ -387,23 +344,8 @@ impl Given {
 
     fn check_addresses(&self, wrong: &mut Vec<ConfigError>) {
         let listeners = self.listen.iter().map(|&address| ("--listen", address));
-        let listeners: Vec<_> = listeners
-            .chain([("--admin", self.admin), ("--member", self.member)])
-            .collect();
-        for (index, &(second, address)) in listeners.iter().enumerate() {
-            // Port 0 asks the system for a free one: two of them never meet.
-            let twin = listeners
-                .iter()
-                .take(index)
-                .find(|(_, other)| *other == address && address.port() != 0);
-            if let Some(&(first, _)) = twin {
-                wrong.push(ConfigError::SameAddress {
-                    first,
-                    second,
-                    address,
-                });
-            }
-        }
+        let listeners: Vec<_> = listeners.chain(self.agent.listeners()).collect();
+        check_addresses(&listeners, wrong);
         for upstream in self.upstream.iter().filter_map(Upstream::address) {
             let meets = |listen: &SocketAddr| {
                 listen.port() == upstream.port()
@@ -417,37 +359,49 @@ impl Given {
     }
 
     fn check_times(&self, wrong: &mut Vec<ConfigError>) {
-        let mut check = |flag, given: Duration, least: u64, most: u64, range| {
-            if given < Duration::from_millis(least) || given > Duration::from_secs(most) {
-                wrong.push(ConfigError::Range { flag, given, range });
-            }
-        };
-        check(
-            "--lease-duration",
-            self.lease_duration,
-            1_000,
-            3_600,
-            "1s to 1h",
-        );
-        check(
-            "--renew-deadline",
-            self.renew_deadline,
-            500,
-            3_600,
-            "500ms to 1h",
-        );
-        check(
-            "--retry-period",
-            self.retry_period,
-            100,
-            600,
-            "100ms to 10m",
-        );
-        if let Some(wait) = self.queue_timeout {
-            check("--queue-timeout", wait, 1, 3_600, "1ms to 1h");
+        self.agent.check_times(wrong);
+        let wait = self
+            .queue_timeout
+            .map(|wait| in_range("--queue-timeout", wait, 1, 3_600, "1ms to 1h"));
+        let others = [
+            in_range("--propagation", self.propagation, 0, 300, "0s to 5m"),
+            in_range("--grace", self.grace, 0, 86_400, "0s to 1d"),
+        ];
+        wrong.extend(wait.into_iter().chain(others).filter_map(Result::err));
+    }
+}
+
+/// No two listeners have one address.
+fn check_addresses(listeners: &[(&'static str, SocketAddr)], wrong: &mut Vec<ConfigError>) {
+    for (index, &(second, address)) in listeners.iter().enumerate() {
+        // Port 0 asks the system for a free one: two of them never meet.
+        let twin = listeners
+            .iter()
+            .take(index)
+            .find(|(_, other)| *other == address && address.port() != 0);
+        if let Some(&(first, _)) = twin {
+            wrong.push(ConfigError::SameAddress {
+                first,
+                second,
+                address,
+            });
         }
-        check("--propagation", self.propagation, 0, 300, "0s to 5m");
-        check("--grace", self.grace, 0, 86_400, "0s to 1d");
+    }
+}
+
+/// Whether a duration lies between so many milliseconds and so many seconds.
+fn in_range(
+    flag: &'static str,
+    given: Duration,
+    least_millis: u64,
+    most_secs: u64,
+    range: &'static str,
+) -> Result<(), ConfigError> {
+    let allowed = Duration::from_millis(least_millis)..=Duration::from_secs(most_secs);
+    if allowed.contains(&given) {
+        Ok(())
+    } else {
+        Err(ConfigError::Range { flag, given, range })
     }
 }
 

@@ -13,7 +13,8 @@
 //!                                                                         + reasons
 //! ```
 //!
-//! Everything left of `fleet` runs in every pod; everything right of it runs in the leader.
+//! Everything left of `fleet` runs in every pod; everything right of it runs in the leader. That is one of the sidecars, or a
+//! process of `sidescale lead` where there is one: the same without a server, which the sidecars prefer (`leader::preference`).
 //!
 //! # Floors
 //!

@@ -7,7 +7,7 @@
 //! | metric | kind | meaning |
 //! |---|---|---|
 //! | `sidescale_build_info` | info | The version that runs |
-//! | `sidescale_ready` | gauge | Whether this pod takes requests: its server answers and it is not draining |
+//! | `sidescale_ready` | gauge | Whether this pod takes requests: its server answers and it is not draining; of a lead: whether it takes part in the election |
 //! | `sidescale_phase` | gauge | 1 for the phase this pod is in (serving, draining, drained), 0 for the others |
 //! | `sidescale_requests_received_total` | counter | Requests that arrived |
 //! | `sidescale_requests_total` | counter | Requests that ended, by outcome |

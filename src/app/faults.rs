@@ -20,6 +20,8 @@ pub(super) enum Fault {
     Lease,
     /// It is not known whether who says to lead does.
     Verify,
+    /// Nobody is heard to lead, by one who should be told.
+    Leader,
     /// The pods cannot be watched.
     WatchPods,
     /// The leads' pods cannot be watched.
@@ -72,6 +74,7 @@ impl Fault {
             Self::Target => "target",
             Self::Lease => "lease",
             Self::Verify => "verify",
+            Self::Leader => "leader",
             Self::WatchPods => "watch_pods",
             Self::WatchLeads => "watch_leads",
             Self::WatchDeployment => "watch_deployment",

@@ -10,6 +10,7 @@ use super::faults::Fault;
 use super::shared::Shared;
 use crate::clock::Timestamp;
 use crate::fleet::member::{Source, Verdict, Verify};
+use crate::leader::Part;
 use crate::report::{Hello, Past, Report};
 
 /// Members of a fleet meet a new leader all at once; so much time spreads their questions to the API server.
@@ -32,6 +33,9 @@ impl Source for Reporter {
     }
 
     fn past(&self, since: Timestamp) -> Past {
+        if self.0.config.part == Part::Lead {
+            return Past::default();
+        }
         self.0.meter().past(self.0.clock.now(), since.as_millis())
     }
 }

@@ -10,8 +10,9 @@ use tracing::info;
 
 use super::connect::{Connection, Connector};
 use super::faults::Fault;
-use super::reign::{self, Reign};
+use super::reign::{self, Farewell, Reign};
 use super::shared::Shared;
+use super::unheard;
 use crate::causes::chain;
 use crate::fleet::member::{Heard, Order};
 use crate::leader::{Candidacy, Elector, Leadership, LeaseApi, Part, Timings, machine};
@@ -34,8 +35,9 @@ pub(super) struct Participant {
 /// A reign under way: it ends when this value is dropped, or by itself when the claim lapses.
 struct Throne {
     _tasks: Tasks,
-    hand_over: Option<oneshot::Sender<()>>,
-    ended: oneshot::Receiver<()>,
+    hand_over: Option<oneshot::Sender<Farewell>>,
+    /// Tells that somebody else should lead; closed when the reign has ended.
+    yields: mpsc::Receiver<()>,
 }
 
 /// What woke the loop.
@@ -43,6 +45,7 @@ enum Wake {
     Heard(Option<Heard>),
     Leadership,
     Fault,
+    Yields,
     ReignEnded,
     Draining,
 }
@@ -72,7 +75,7 @@ impl Participant {
                     Err(_closed) => return,
                 },
                 Ok(()) = fault.changed() => Wake::Fault,
-                () = ended(&mut throne) => Wake::ReignEnded,
+                wake = of_reign(&mut throne) => wake,
                 () = self.shared.asked_to_drain() => Wake::Draining,
             };
             match wake {
@@ -83,9 +86,17 @@ impl Participant {
                     Some(found) => self.shared.faults.raise(Fault::Lease, chain(found)),
                     None => self.shared.faults.clear(Fault::Lease),
                 },
+                Wake::Yields => {
+                    if let Some(throne) = throne.take() {
+                        hand_over(throne, Farewell::Yield).await;
+                    }
+                }
                 Wake::ReignEnded => throne = None,
                 Wake::Draining => {
-                    retire(throne, &candidacy).await;
+                    if let Some(throne) = throne {
+                        hand_over(throne, Farewell::ForGood).await;
+                    }
+                    candidacy.release().await;
                     self.shared.set_retired();
                     return;
                 }
@@ -117,7 +128,7 @@ impl Participant {
         Place { connection, target }
     }
 
-    /// By flag, by policy, or the Deployment that owns this pod.
+    /// By flag, by policy, or the Deployment that owns this pod; the one that owns a lead's is not the one that it leads.
     async fn find_target(&self, connection: &Connection) -> Result<String, String> {
         if let Some(named) = self.connector.target() {
             return Ok(named.to_owned());
@@ -126,6 +137,9 @@ impl Participant {
         let policy = self.shared.first_policy().await;
         if let Some(named) = policy.and_then(|policy| policy.target.clone()) {
             return Ok(named.name);
+        }
+        if self.shared.config.part == Part::Lead {
+            return Err("no Deployment is named (give --target NAME)".to_owned());
         }
         let pod = &self.shared.config.pod.name;
         let (client, namespace) = (connection.client.clone(), &connection.namespace);
@@ -136,18 +150,19 @@ impl Participant {
     }
 
     fn stand(&self, place: &Place) -> Candidacy {
+        let part = self.shared.config.part;
         let lease = LeaseApi::new(
             place.connection.client.clone(),
             &place.connection.namespace,
             &format!("sidescale-{}", place.target),
-            Part::Sidecar,
+            part,
             self.shared.clock.clone(),
             self.timings.renew_deadline() / 2,
         );
         let (elector, candidacy) = Elector::new(
             self.shared.identity.clone(),
-            Part::Sidecar,
-            lease,
+            part,
+            lease.clone(),
             self.timings,
             self.shared.clock.clone(),
             // Another stream than the identity's.
@@ -155,6 +170,14 @@ impl Participant {
         );
         self.tasks.spawn(elector.run());
         self.shared.set_candidacy(candidacy.clone());
+        if part != Part::Sidecar {
+            self.tasks.spawn(unheard::watch(
+                Arc::clone(&self.shared),
+                lease,
+                place.target.clone(),
+                self.timings.lease_duration(),
+            ));
+        }
         candidacy
     }
 
@@ -169,7 +192,7 @@ impl Participant {
                     term: beacon.term,
                     renewed: beacon.renewed,
                     members: beacon.members,
-                    defers: false,
+                    defers: beacon.leads > 0 && self.shared.config.part != Part::Lead,
                 });
             }
             Order::Goodbye { successor } => candidacy.goodbye(heard.holder, successor).await,
@@ -206,6 +229,9 @@ impl Participant {
             leader.term = term;
         }
         leader.admin = admin;
+        leader.heard = Some(self.shared.clock.instant());
+        drop(leader);
+        self.shared.faults.clear(Fault::Leader);
     }
 
     fn follow(
@@ -225,28 +251,27 @@ impl Participant {
         if throne.is_some() {
             return;
         }
+        self.shared.faults.clear(Fault::Leader);
         let (hand_over, asked) = oneshot::channel();
-        let (done, ended) = oneshot::channel();
+        let (yielding, yields) = mpsc::channel(1);
         let reign = Reign {
             shared: Arc::clone(&self.shared),
             connection: place.connection.clone(),
             target: place.target.clone(),
             candidacy: candidacy.clone(),
+            timings: self.timings,
             seed: self.seed,
         };
         // On the runtime of the control half, but not in its tasks: the reign's tree goes when the reign does.
         let tasks = Tasks::here();
         let children = tasks.handle();
         tasks.spawn(async move {
-            Box::pin(reign::run(reign, asked, children)).await;
-            if done.send(()).is_err() {
-                tracing::debug!("a reign ended after its sidecar");
-            }
+            Box::pin(reign::run(reign, asked, yielding, children)).await;
         });
         *throne = Some(Throne {
             _tasks: tasks,
             hand_over: Some(hand_over),
-            ended,
+            yields,
         });
     }
 }
@@ -257,27 +282,22 @@ struct Place {
     target: String,
 }
 
-/// Hands the lead over, if there is one to hand over, and gives the Lease up for good.
-async fn retire(throne: Option<Throne>, candidacy: &Candidacy) {
-    let Some(mut throne) = throne else {
-        candidacy.release().await;
-        return;
-    };
-    if throne
-        .hand_over
-        .take()
-        .is_some_and(|ask| ask.send(()).is_ok())
+/// Lets a reign end by itself: it saves, gives the Lease up, and names who may follow.
+async fn hand_over(mut throne: Throne, farewell: Farewell) {
+    if let Some(ask) = throne.hand_over.take()
+        && ask.send(farewell).is_ok()
     {
-        // An error would say that the reign has ended already, which is as good.
-        drop((&mut throne.ended).await);
+        while throne.yields.recv().await.is_some() {}
     }
-    candidacy.release().await;
 }
 
-async fn ended(throne: &mut Option<Throne>) {
+/// What a reign has to tell.
+async fn of_reign(throne: &mut Option<Throne>) -> Wake {
     match throne {
-        // An error would say that its task is gone: ended as well.
-        Some(throne) => drop((&mut throne.ended).await),
+        Some(throne) => match throne.yields.recv().await {
+            Some(()) => Wake::Yields,
+            None => Wake::ReignEnded,
+        },
         None => std::future::pending().await,
     }
 }

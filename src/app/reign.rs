@@ -5,6 +5,7 @@
 
 mod beginning;
 mod events;
+mod heirs;
 mod mind;
 mod past;
 mod turns;
@@ -13,8 +14,7 @@ mod writer;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::{oneshot, watch};
-use tracing::info;
+use tokio::sync::{mpsc, oneshot, watch};
 
 use self::beginning::Senders;
 use self::events::Gathered;
@@ -33,7 +33,8 @@ use crate::fleet::Snapshot;
 use crate::fleet::channel::{Channels, MemberLine};
 use crate::fleet::spread::Spread;
 use crate::fleet::watch::{Event, Watched};
-use crate::leader::{Candidacy, Leadership};
+use crate::leader::preference::Preference;
+use crate::leader::{Candidacy, Leadership, Timings};
 use crate::lifecycle::TasksHandle;
 use crate::policy::{Mode, Policy};
 use crate::report::Beacon;
@@ -43,8 +44,6 @@ const CHECKPOINT: Duration = Duration::from_secs(300);
 /// From the begin of a reign to its first checkpoint: a leader that dies young must not leave a fleet whose next leader
 /// finds nothing and lowers nothing for half an hour.
 const FIRST_CHECKPOINT: Duration = Duration::from_secs(10);
-/// How many members watch the Lease beside the leader: one may go with the leader's node.
-const STANDBYS: usize = 2;
 
 /// What a reign is started from.
 pub(super) struct Reign {
@@ -52,6 +51,7 @@ pub(super) struct Reign {
     pub(super) connection: Connection,
     pub(super) target: String,
     pub(super) candidacy: Candidacy,
+    pub(super) timings: Timings,
     pub(super) seed: u64,
 }
 
@@ -63,7 +63,16 @@ enum Wake {
     Late(Box<Late>),
     Checkpoint,
     Lapsed,
-    HandOver,
+    HandOver(Farewell),
+}
+
+/// How a reign ends by itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Farewell {
+    /// Somebody else should lead; this process goes on.
+    Yield,
+    /// This process goes.
+    ForGood,
 }
 
 /// A reign that has its term, its history and its channels.
@@ -76,6 +85,9 @@ struct Throne {
     beacon: watch::Sender<Beacon>,
     writer: Writer,
     spread: Spread,
+    preference: Preference,
+    /// Who should lead instead, as of the last turn.
+    heir: Option<String>,
     policy: watch::Receiver<Option<Arc<Policy>>>,
     /// The time that members are asked for: from the checkpoint to the first turn.
     missing: std::ops::Range<Timestamp>,
@@ -89,8 +101,13 @@ struct Throne {
     is_forbidden: bool,
 }
 
-/// Reigns until the claim lapses or `hand_over` asks for the end.
-pub(super) async fn run(reign: Reign, mut hand_over: oneshot::Receiver<()>, tasks: TasksHandle) {
+/// Reigns until the claim lapses or `hand_over` asks for the end. Asks for it by `yields` when somebody else should lead.
+pub(super) async fn run(
+    reign: Reign,
+    mut hand_over: oneshot::Receiver<Farewell>,
+    yields: mpsc::Sender<()>,
+    tasks: TasksHandle,
+) {
     let mut leadership = reign.candidacy.leadership();
     let _reigning = Reigning(Arc::clone(&reign.shared));
     let begun = tokio::select! {
@@ -109,7 +126,8 @@ pub(super) async fn run(reign: Reign, mut hand_over: oneshot::Receiver<()>, task
     let shared = Arc::clone(&throne.reign.shared);
     loop {
         let wake = tokio::select! {
-            _asked = &mut hand_over => Wake::HandOver,
+            // An error would say that nobody is left who could ask.
+            asked = &mut hand_over => Wake::HandOver(asked.unwrap_or(Farewell::ForGood)),
             () = lapsed(&mut leadership) => Wake::Lapsed,
             Some(event) = events.recv() => Wake::Watched(event),
             Some(line) = lines.recv() => Wake::Line(line),
@@ -119,13 +137,19 @@ pub(super) async fn run(reign: Reign, mut hand_over: oneshot::Receiver<()>, task
         };
         match wake {
             // On the heap: the loop's future would carry room for the handover all its life.
-            Wake::HandOver => return Box::pin(throne.abdicate()).await,
+            Wake::HandOver(farewell) => return Box::pin(throne.abdicate(farewell)).await,
             Wake::Lapsed => return,
             Wake::Watched(event) => throne.watched(event),
             Wake::Line(line) => throne.heard(line),
             Wake::Late(past) => throne.arrived(*past),
             Wake::Checkpoint => throne.save().await,
-            Wake::Turn => throne.turn().await,
+            Wake::Turn => {
+                throne.turn().await;
+                if throne.heir.is_some() {
+                    // Once asked is enough.
+                    yields.try_send(()).ok();
+                }
+            }
         }
     }
 }
@@ -198,8 +222,7 @@ impl Throne {
             .view
             .snapshot(now, self.gathered.deployment.spec_replicas);
         snapshot.paused = self.gathered.deployment.paused;
-        self.channels.follow(&snapshot.pods);
-        self.tell(&snapshot);
+        self.follow_and_tell(&snapshot, now);
         if !self.gathered.view.is_complete() {
             return;
         }
@@ -230,19 +253,6 @@ impl Throne {
             // What could not be written is not wanted any more.
             self.reign.shared.faults.clear(Fault::Scale);
         }
-    }
-
-    /// Who lives, and who should watch the Lease: the oldest ready members.
-    fn tell(&self, snapshot: &Snapshot) {
-        let me = &self.reign.shared.identity;
-        let standbys = self.gathered.successors(snapshot, me, STANDBYS);
-        let members = u32::try_from(snapshot.pods.len()).unwrap_or(u32::MAX);
-        self.beacon.send_if_modified(|beacon| {
-            let changed = beacon.standbys != standbys || beacon.members != members;
-            beacon.standbys = standbys;
-            beacon.members = members;
-            changed
-        });
     }
 
     /// Lets clients find pods that are new.
@@ -299,21 +309,6 @@ impl Throne {
         if let Some(board) = self.reign.shared.board().as_mut() {
             write(board);
         }
-    }
-
-    /// Saves, gives the Lease up, and tells the members who may take it at once.
-    async fn abdicate(mut self) {
-        self.save_at_last().await;
-        let now = self.reign.shared.clock.now();
-        let snapshot = self
-            .gathered
-            .view
-            .snapshot(now, self.gathered.deployment.spec_replicas);
-        let me = &self.reign.shared.identity;
-        let successor = self.gathered.successors(&snapshot, me, 1).pop();
-        self.reign.candidacy.release().await;
-        info!(successor, "reign handed over");
-        self.channels.goodbye(successor).await;
     }
 }
 

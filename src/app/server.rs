@@ -10,6 +10,7 @@ use super::faults::Fault;
 use super::shared::{Shared, overrun_threshold};
 use crate::causes::chain;
 use crate::engine::{self, Address, Counts};
+use crate::leader::Part;
 use crate::policy::{DataPath, Policy};
 use crate::telemetry;
 
@@ -121,7 +122,8 @@ impl Shared {
     /// for the grace period.
     pub(super) async fn left_alone(&self) {
         let is_passive = self.is_passive();
-        if !is_passive && !self.proxies.is_empty() {
+        let is_lead = self.config.part == Part::Lead;
+        if is_lead || !is_passive && !self.proxies.is_empty() {
             return;
         }
         let deadline = self.clock.instant() + self.config.grace;

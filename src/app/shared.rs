@@ -9,15 +9,15 @@ use rand::rngs::StdRng;
 use tokio::sync::{Notify, watch};
 
 use super::board::Board;
-use super::faults::Faults;
+use super::faults::{Fault, Faults};
 use super::pacer::pace_under;
-use crate::clock::Clock;
+use crate::clock::{Clock, Instant};
 use crate::config::Config;
 use crate::cpu::CpuGroup;
 use crate::engine;
 use crate::fleet::member::Counts;
 use crate::gpu;
-use crate::leader::Candidacy;
+use crate::leader::{Candidacy, Part};
 use crate::lifecycle::{Lifecycle, Phase};
 use crate::pace::Pace;
 use crate::policy::{DataPath, Metric, Policy};
@@ -70,6 +70,8 @@ pub(super) struct LeaderSeen {
     pub(super) term: u64,
     pub(super) changes: u64,
     pub(super) admin: Option<SocketAddr>,
+    /// When it was heard last.
+    pub(super) heard: Option<Instant>,
 }
 
 // === impl Shared ===
@@ -116,12 +118,32 @@ impl Shared {
         }
     }
 
-    /// Whether the pod takes requests; if not, why.
+    /// Whether the pod takes requests, or a lead its part in the election; if not, why.
     pub(super) fn ready(&self) -> Result<(), String> {
         if self.phase() >= Phase::Draining {
             return Err("draining".to_owned());
         }
-        self.answers()
+        match self.config.part {
+            Part::Lead => self.takes_part(),
+            Part::Sidecar | Part::Follower => self.answers(),
+        }
+    }
+
+    /// Whether the election can be followed; if not, why.
+    fn takes_part(&self) -> Result<(), String> {
+        let wrong = [Fault::Cluster, Fault::Target, Fault::Lease];
+        let wrong = wrong.into_iter().find_map(|fault| self.faults.text(fault));
+        match wrong {
+            Some(text) => Err(text),
+            None if self.candidacy.borrow().is_some() => Ok(()),
+            None => Err("the API server is not asked yet".to_owned()),
+        }
+    }
+
+    /// Whether it may write the Lease, as far as it has tried.
+    fn may_write_lease(&self) -> bool {
+        let candidacy = self.candidacy.borrow();
+        candidacy.as_ref().is_none_or(Candidacy::may_write)
     }
 
     /// Whether every server behind a proxy answers; if not, why.
@@ -172,13 +194,16 @@ impl Shared {
 
     /// The report of this moment.
     pub(super) fn report(&self) -> Report {
+        let follows = self.config.part == Part::Follower || !self.may_write_lease();
+        // A lead without a policy could lead and would scale nothing.
+        let is_fit = self.config.part != Part::Lead || self.policy.borrow().is_some();
         let status = Status {
-            ready: self.ready().is_ok(),
+            ready: is_fit && self.ready().is_ok(),
             draining: self.phase() != Phase::Serving,
             gpu: (*self.gpu.borrow()).map(Into::into),
             connections: self.connections().map(|connections| connections.open()),
             server: self.server_counts(),
-            follows: false,
+            follows,
         };
         self.meter().report(self.clock.now(), status)
     }

@@ -9,6 +9,7 @@ use crate::admin::{Decision, History, Metrics, Overview, Source};
 use crate::cpu::CpuGroup;
 use crate::fleet::member::Counts;
 use crate::forecast::Forecast;
+use crate::leader::Part;
 use crate::report::Report;
 use crate::telemetry::{self, Connections, Leadership, Readings, Requests};
 
@@ -35,7 +36,7 @@ impl PodSource {
         Readings {
             is_ready: shared.ready().is_ok(),
             phase: shared.phase(),
-            requests: Some(self.requests()),
+            requests: (shared.config.part != Part::Lead).then(|| self.requests()),
             connections: shared.connections().map(|now| Connections {
                 open: now.open(),
                 retired: now.retired(),

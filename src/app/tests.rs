@@ -1,5 +1,6 @@
 //! One whole sidecar against the embedded API server: which Deployment it takes part for, and what is left of a leader.
 
+mod lead;
 mod passive;
 
 use std::time::Duration;
@@ -15,12 +16,13 @@ use super::faults::Fault;
 use super::*;
 use crate::clock::Timestamp;
 use crate::config::{Cluster, Election, Pod, Route};
+use crate::leader::Part;
 use crate::local::{self, Action};
 use crate::proxy::Protocol;
 
 struct Setting {
     clock: Clock,
-    _cluster: local::Cluster,
+    cluster: local::Cluster,
     running: Running,
     policy: std::path::PathBuf,
 }
@@ -93,7 +95,7 @@ impl Setting {
         };
         Self {
             clock,
-            _cluster: cluster,
+            cluster,
             running: sidecar.start().expect("the ports are free"),
             policy: path,
         }
@@ -118,6 +120,7 @@ impl Drop for Setting {
 fn config(policy: std::path::PathBuf) -> Config {
     let free: SocketAddr = ([127, 0, 0, 1], 0).into();
     Config {
+        part: Part::Sidecar,
         routes: vec![Route {
             listen: free,
             upstream: proxy::Upstream::new(([127, 0, 0, 1], 9).into()),

@@ -10,9 +10,10 @@ use tracing::{info, warn};
 use super::{Failure, entropy};
 use crate::app::{Connector, Sidecar, check_policy};
 use crate::clock::Clock;
-use crate::config::{Config, Given};
+use crate::config::{Config, ConfigError, Given};
 use crate::cpu::CpuGroup;
 use crate::gpu;
+use crate::lifecycle::Tasks;
 use crate::proxy::TrafficThread;
 
 /// The sidecar.
@@ -43,10 +44,7 @@ pub(super) struct Gpu {
 
 impl Run {
     pub(super) fn start(self) -> Result<(), Failure> {
-        let config = self.given.into_config().map_err(|wrong| {
-            let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
-            Failure::Input(anyhow!("{}", lines.join("\n           ")))
-        })?;
+        let config = self.given.into_config().map_err(|wrong| refused(&wrong))?;
         let runtime = super::control_runtime()?;
         if self.check {
             return runtime.block_on(check(&config));
@@ -63,11 +61,18 @@ impl Run {
         let traffic = TrafficThread::start()
             .context("cannot start the traffic thread")
             .map_err(Failure::Other)?;
-        runtime.block_on(run(config, &traffic))
+        runtime.block_on(until_told(config, traffic.tasks().clone()))
     }
 }
 
-async fn run(config: Config, traffic: &TrafficThread) -> Result<(), Failure> {
+/// Everything that is wrong with what was typed, below each other.
+pub(super) fn refused(wrong: &[ConfigError]) -> Failure {
+    let lines: Vec<String> = wrong.iter().map(ToString::to_string).collect();
+    Failure::Input(anyhow!("{}", lines.join("\n           ")))
+}
+
+/// Runs until a signal, and then for as long as the drain takes. What it carries, it carries in `traffic`.
+pub(super) async fn until_told(config: Config, traffic: Tasks) -> Result<(), Failure> {
     let other = |error: std::io::Error| Failure::Other(error.into());
     let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
     let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
@@ -77,7 +82,7 @@ async fn run(config: Config, traffic: &TrafficThread) -> Result<(), Failure> {
         config,
         clock: Clock::real(),
         seed: entropy()?,
-        traffic: traffic.tasks().clone(),
+        traffic,
         control: tokio::runtime::Handle::current(),
     };
     let running = sidecar

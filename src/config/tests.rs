@@ -18,8 +18,25 @@ fn read(line: &str) -> Result<Config, Vec<ConfigError>> {
         .into_config()
 }
 
+#[derive(Debug, Parser)]
+struct LeadLine {
+    #[command(flatten)]
+    given: GivenLead,
+}
+
+fn read_lead(line: &str) -> Result<Config, Vec<ConfigError>> {
+    let words = ["lead"].into_iter().chain(line.split_whitespace());
+    let line = LeadLine::try_parse_from(words);
+    line.unwrap_or_else(|error| panic!("clap refuses it: {error}"))
+        .given
+        .into_config()
+}
+
 fn refusal(line: &str) -> String {
-    let errors = read(line).expect_err(line);
+    joined(&read(line).expect_err(line))
+}
+
+fn joined(errors: &[ConfigError]) -> String {
     errors
         .iter()
         .map(ToString::to_string)
@@ -129,4 +146,58 @@ fn what_cannot_be_honoured_is_refused_with_its_value_and_remedy() {
 #[test]
 fn ports_left_to_the_system_never_meet() {
     assert!(read("--listen 127.0.0.1:0 --admin 127.0.0.1:0 --member 127.0.0.1:0").is_ok());
+}
+
+#[test]
+fn a_sidecar_may_lead_unless_it_is_told_to_follow() {
+    assert_eq!(read("").expect("valid").part, Part::Sidecar);
+    assert_eq!(read("--follow").expect("valid").part, Part::Follower);
+    let refused = refusal("--follow --no-cluster");
+    assert!(
+        refused.contains("--follow says nothing with --no-cluster"),
+        "{refused}"
+    );
+}
+
+#[test]
+fn a_lead_is_a_sidecar_without_a_server_and_with_a_target() {
+    let lead = read_lead("--target deployment/bert --namespace ml").expect("valid");
+    let run = read("--target deployment/bert --namespace ml").expect("valid");
+    assert_eq!((lead.part, lead.routes.len()), (Part::Lead, 0));
+    assert_eq!(lead.cluster, run.cluster);
+    assert_eq!(lead.election, run.election);
+    assert_eq!((lead.admin, lead.member), (run.admin, run.member));
+    assert_eq!(lead.policy, run.policy);
+    for flag in [
+        "--listen 1.2.3.4:5",
+        "--upstream 1.2.3.4:5",
+        "--no-cluster",
+        "--follow",
+    ] {
+        let words = ["lead", "--target", "bert"].into_iter();
+        let line = LeadLine::try_parse_from(words.chain(flag.split_whitespace()));
+        assert!(line.is_err(), "{flag}");
+    }
+}
+
+#[test]
+fn a_lead_that_could_not_be_one_is_refused_with_all_that_is_wrong() {
+    let check = |line: &str, expected: &[&str]| {
+        let refused = joined(&read_lead(line).expect_err(line));
+        for words in expected {
+            assert!(refused.contains(words), "{line}: {words} not in {refused}");
+        }
+    };
+    check("", &["--target is missing", "name the Deployment"]);
+    check("--target deployment/", &["--target is missing"]);
+    let long = format!("--target {}", "a".repeat(64));
+    check(&long, &["63 characters", "sidescale.dev/lead"]);
+    check(
+        "--admin 0.0.0.0:9190 --retry-period 1ms",
+        &[
+            "--admin and --member are both",
+            "--retry-period 1ms",
+            "--target",
+        ],
+    );
 }

@@ -16,6 +16,7 @@ use super::objects::{NAMESPACE, PORTS, TARGET};
 use crate::app::{self, Connection, Connector, Sidecar};
 use crate::clock::Clock;
 use crate::config::{Cluster, Config, Election, Pod, Route, UpstreamReady};
+use crate::leader::Part;
 use crate::lifecycle::Tasks;
 use crate::local;
 use crate::local::kubelet::{Running, Runtime, Signal, Start};
@@ -111,6 +112,7 @@ impl Pods {
     fn sidecar(&self, pod: &str, ip: Ipv4Addr, restarts: i32) -> Sidecar {
         let at = |port| SocketAddr::from((ip, port));
         let config = Config {
+            part: Part::Sidecar,
             routes: vec![Route {
                 listen: at(PORTS.http),
                 upstream: Upstream::new(at(PORTS.server)),

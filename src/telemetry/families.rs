@@ -28,7 +28,7 @@ pub(super) static FAMILIES: &[Family] = &[
     family(
         "ready",
         Kind::Gauge,
-        "Whether this pod takes requests: its server answers and it is not draining",
+        "Whether this pod takes requests: its server answers and it is not draining; of a lead: whether it takes part in the election",
         |r| flag(r.is_ready),
     ),
     family(

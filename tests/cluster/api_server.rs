@@ -10,6 +10,9 @@ use crate::credentials::token;
 /// Identities a test can give its sidecars. Fleets in these tests stay well below.
 pub(crate) const SIDECARS: usize = 128;
 
+/// The first of those that leads get: their account is another one.
+pub(crate) const FIRST_LEAD: usize = 120;
+
 /// An API server, and who it knows.
 #[derive(Debug)]
 pub(crate) struct ApiServer {

@@ -9,6 +9,7 @@ use sidescale::clock::Clock;
 use sidescale::local::kubelet::{Running, Runtime, Signal, Start};
 use tokio::sync::watch;
 
+use crate::api_server::FIRST_LEAD;
 use crate::cluster::Access;
 use crate::model_server::ModelServer;
 use crate::processes;
@@ -35,6 +36,8 @@ pub(crate) struct Containers {
 struct Known {
     /// Numbers of pods, in the order they were started: a sidecar that is restarted keeps its token.
     numbers: BTreeMap<String, usize>,
+    /// Those of leads' pods.
+    leads: BTreeMap<String, usize>,
     /// The process lives in what the kubelet holds, and is killed when the kubelet lets go of it.
     sidecars: BTreeMap<String, Weak<Mutex<Sidecar>>>,
 }
@@ -61,9 +64,24 @@ impl Containers {
 
     fn start_sidecar(&self, start: &Start<'_>) -> Running {
         let name = start.pod.name_any();
+        let leads = start
+            .container
+            .args
+            .iter()
+            .flatten()
+            .any(|word| word == "lead");
         let number = {
-            let numbers = &mut lock(&self.known).numbers;
-            let next = numbers.len();
+            let Known {
+                numbers,
+                leads: of_leads,
+                ..
+            } = &mut *lock(&self.known);
+            let (numbers, first) = if leads {
+                (of_leads, FIRST_LEAD)
+            } else {
+                (numbers, 0)
+            };
+            let next = first + numbers.len();
             *numbers.entry(name.clone()).or_insert(next)
         };
         let pod = Pod {
@@ -71,6 +89,7 @@ impl Containers {
             ip: start.ip,
             number,
             env: start.env.clone(),
+            leads,
         };
         let sidecar = Sidecar::start(&self.access, &self.around, &pod);
         let sidecar = Arc::new(Mutex::new(sidecar));

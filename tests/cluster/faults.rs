@@ -95,6 +95,7 @@ async fn without_a_policy_requests_flow_and_nothing_scales(cluster: &Cluster) {
     let around = Surroundings {
         policy: None,
         cluster: true,
+        follow: false,
     };
     let lone = lone(cluster, &around).await;
     says(&lone.sidecar, &["lone.policy.yaml"]).await;
@@ -115,6 +116,7 @@ async fn without_a_cluster_both_places_are_named_and_requests_flow(cluster: &Clu
     let around = Surroundings {
         policy: Some(policy(1, 2)),
         cluster: false,
+        follow: false,
     };
     let lone = lone(cluster, &around).await;
     let places = [
@@ -156,6 +158,7 @@ async fn lone(cluster: &Cluster, around: &Surroundings) -> Lone {
         ]
         .map(|(name, value)| (name.to_owned(), value.to_owned()))
         .into(),
+        leads: false,
     };
     let mut sidecar = Sidecar::start(&cluster.access(), around, &pod);
     sidecar.ready().await;

@@ -83,8 +83,22 @@ impl<'a> Fleet<'a> {
 
     /// The same where [`Cluster::grant`] was called before.
     pub(crate) async fn beside(cluster: &'a Cluster, replicas: u32, policy: &str) -> Self {
+        Self::around(cluster, replicas, Surroundings::with(policy)).await
+    }
+
+    /// The same of sidecars that only follow, with the rights that the README gives them.
+    pub(crate) async fn following(cluster: &'a Cluster, replicas: u32, policy: &str) -> Self {
+        cluster.grant_following().await;
+        let around = Surroundings {
+            follow: true,
+            ..Surroundings::with(policy)
+        };
+        Self::around(cluster, replicas, around).await
+    }
+
+    async fn around(cluster: &'a Cluster, replicas: u32, around: Surroundings) -> Self {
         cluster.deploy(replicas, template()).await;
-        let node = Node::join(cluster, Surroundings::with(policy), SERVICE_TIME);
+        let node = Node::join(cluster, around, SERVICE_TIME);
         Self { cluster, node }
     }
 

@@ -21,6 +21,7 @@ mod fencing;
 mod fleet;
 mod front;
 mod keepers;
+mod leads;
 mod load;
 mod manifest;
 mod memory;

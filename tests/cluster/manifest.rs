@@ -28,6 +28,26 @@ pub(crate) fn template() -> Value {
     template
 }
 
+/// The README's parts for `sidescale lead`: its Deployment, and the rules of its Role and of that of sidecars that follow.
+pub(crate) fn of_lead() -> (Value, Vec<Value>, Vec<Value>) {
+    let readme = include_str!("../../README.md");
+    let begin = readme.find("    # apps/v1 Deployment, of whose replicas");
+    let parts = readme[begin.expect("the parts")..].lines();
+    let parts: Vec<&str> = parts.map_while(|line| line.strip_prefix("    ")).collect();
+    let [lead, rules, following] = parts.split(|line| *line == "---").collect::<Vec<_>>()[..]
+    else {
+        panic!("a Deployment and two Roles: {parts:?}");
+    };
+    let read = |lines: &[&str]| -> Value {
+        serde_saphyr::from_str(&lines.join("\n")).expect("the README's parts are YAML")
+    };
+    let rules_of = |lines| {
+        let role = read(lines);
+        role["rules"].as_array().expect("a Role has rules").clone()
+    };
+    (read(lead), rules_of(rules), rules_of(following))
+}
+
 fn item(kind: &str) -> Value {
     let text = include_str!("../../sidecar.yaml");
     let list: Value = serde_saphyr::from_str(text).expect("the manifest is YAML");

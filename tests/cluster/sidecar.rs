@@ -1,4 +1,4 @@
-//! The program under test as a process: `sidescale run` on a loopback address of its own.
+//! The program under test as a process: `sidescale run` or `sidescale lead` on a loopback address of its own.
 
 use std::collections::BTreeMap;
 use std::fs;
@@ -39,6 +39,8 @@ pub(crate) struct Surroundings {
     pub(crate) policy: Option<String>,
     /// Whether there is a kubeconfig.
     pub(crate) cluster: bool,
+    /// Whether it is told never to lead.
+    pub(crate) follow: bool,
 }
 
 /// The pod that a sidecar belongs to.
@@ -52,9 +54,11 @@ pub(crate) struct Pod {
     pub(crate) number: usize,
     /// What the downward API says.
     pub(crate) env: BTreeMap<String, String>,
+    /// Whether it is a lead's.
+    pub(crate) leads: bool,
 }
 
-/// One `sidescale run`.
+/// One `sidescale run`, or `sidescale lead`.
 #[derive(Debug)]
 pub(crate) struct Sidecar {
     /// The address of that pod.
@@ -72,6 +76,7 @@ impl Surroundings {
         Self {
             policy: Some(policy.to_owned()),
             cluster: true,
+            follow: false,
         }
     }
 }
@@ -86,7 +91,21 @@ impl Sidecar {
             fs::write(&policy, text).expect("the test's folder can be written");
         }
         let kubeconfig = around.cluster.then(|| cluster.kubeconfig_of(pod.number));
-        let mut command = command(pod.ip, &policy, kubeconfig);
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sidescale"));
+        if pod.leads {
+            command.arg("lead");
+        } else {
+            command
+                .arg("run")
+                .args(["--listen", &format!("{}:{TRAFFIC}", pod.ip)])
+                .args(["--upstream", &format!("{}:{}", pod.ip, model_server::PORT)])
+                .args(around.follow.then_some("--follow"));
+        }
+        // A follower finds its Deployment by its pod, as the README's Role lets it.
+        if !around.follow || pod.leads {
+            command.args(["--target", TARGET]);
+        }
+        add_common(&mut command, pod.ip, &policy, kubeconfig);
         command
             .args(["--namespace", cluster.namespace()])
             .envs(&pod.env)
@@ -178,17 +197,13 @@ pub(crate) async fn metrics(ip: Ipv4Addr) -> Result<String, String> {
     Ok(String::from_utf8_lossy(&body).into_owned())
 }
 
-fn command(ip: Ipv4Addr, policy: &Path, kubeconfig: Option<PathBuf>) -> Command {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_sidescale"));
+/// What `run` and `lead` both take.
+fn add_common(command: &mut Command, ip: Ipv4Addr, policy: &Path, kubeconfig: Option<PathBuf>) {
     command
-        .arg("run")
-        .args(["--listen", &format!("{ip}:{TRAFFIC}")])
-        .args(["--upstream", &format!("{ip}:{}", model_server::PORT)])
         .args(["--admin", &format!("{ip}:{ADMIN}")])
         .args(["--member", &format!("{ip}:{MEMBER}")])
         .arg("--policy")
         .arg(policy)
-        .args(["--target", TARGET])
         .args(["--lease-duration", &seconds(LEASE_DURATION)])
         .args(["--renew-deadline", &seconds(RENEW_DEADLINE)])
         .args(["--retry-period", &seconds(RETRY_PERIOD)])
@@ -198,7 +213,6 @@ fn command(ip: Ipv4Addr, policy: &Path, kubeconfig: Option<PathBuf>) -> Command 
     if let Some(kubeconfig) = kubeconfig {
         command.arg("--kubeconfig").arg(kubeconfig);
     }
-    command
 }
 
 fn seconds(duration: Duration) -> String {

@@ -1,5 +1,6 @@
 //! The Deployment under test and what stands beside it, as `inject` would write them.
 
+use std::ops::Range;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
@@ -10,7 +11,7 @@ use kube::Resource as _;
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
 use serde_json::{Value, json};
 
-use crate::api_server::{SIDECARS, sidecar_user};
+use crate::api_server::{FIRST_LEAD, SIDECARS, sidecar_user};
 use crate::cluster::{Cluster, from_json};
 use crate::manifest;
 use crate::wait::eventually;
@@ -23,6 +24,9 @@ pub(crate) const TARGET: &str = "bert";
 
 /// The Lease of the Deployment's sidecars; also the name of their Role and its binding.
 pub(crate) const LEASE: &str = "sidescale-bert";
+
+/// The Deployment of leads; also the name of their Role and its binding.
+pub(crate) const LEAD: &str = "sidescale-bert-lead";
 
 /// Where the sidecars keep their history.
 pub(crate) const HISTORY: &str = "sidescale-bert-history";
@@ -115,35 +119,70 @@ impl Cluster {
 
     /// Creates the empty Lease and ConfigMap, and a Role with `rights` for all sidecars.
     pub(crate) async fn grant(&self, rights: &[Right]) {
+        let rules = rights.iter().flat_map(|right| right.rules()).collect();
+        self.bind(LEASE, rules, 0..FIRST_LEAD).await;
+        self.add_empty().await;
+    }
+
+    /// The same with the rules of sidecars that only follow.
+    pub(crate) async fn grant_following(&self) {
+        let (_lead, _rules, following) = manifest::of_lead();
+        self.bind(LEASE, following, 0..FIRST_LEAD).await;
+        self.add_empty().await;
+    }
+
+    /// A Role with `rules` for all leads.
+    pub(crate) async fn grant_leads(&self, rules: Vec<Value>) {
+        self.bind(LEAD, rules, FIRST_LEAD..SIDECARS).await;
+    }
+
+    async fn bind(&self, name: &str, rules: Vec<Value>, users: Range<usize>) {
         let create = PostParams::default();
-        let rules: Vec<PolicyRule> = rights
-            .iter()
-            .flat_map(|right| right.rules())
-            .map(from_json)
-            .collect();
-        let subjects: Vec<Value> = (0..SIDECARS)
+        let rules: Vec<PolicyRule> = rules.into_iter().map(from_json).collect();
+        let subjects: Vec<Value> = users
             .map(|number| {
                 json!({ "kind": "User", "apiGroup": "rbac.authorization.k8s.io", "name": sidecar_user(number) })
             })
             .collect();
-        let role = json!({ "metadata": { "name": LEASE }, "rules": rules });
+        let role = json!({ "metadata": { "name": name }, "rules": rules });
         let binding = json!({
-            "metadata": { "name": LEASE },
-            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": LEASE },
+            "metadata": { "name": name },
+            "roleRef": { "apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name },
             "subjects": subjects,
         });
         let created = async {
             self.api::<Role>().create(&create, &from_json(role)).await?;
-            self.api::<RoleBinding>()
-                .create(&create, &from_json(binding))
-                .await?;
+            let bindings = self.api::<RoleBinding>();
+            bindings.create(&create, &from_json(binding)).await
+        };
+        created.await.expect("a Role can be created");
+    }
+
+    async fn add_empty(&self) {
+        let create = PostParams::default();
+        let created = async {
             let lease = from_json(json!({ "metadata": { "name": LEASE }, "spec": {} }));
             self.api::<Lease>().create(&create, &lease).await?;
             let history = from_json(json!({ "metadata": { "name": HISTORY } }));
-            self.api::<ConfigMap>().create(&create, &history).await?;
-            Ok::<(), kube::Error>(())
+            self.api::<ConfigMap>().create(&create, &history).await
         };
         created.await.expect("what inject emits can be created");
+    }
+
+    /// Creates the README's Deployment of leads for [`TARGET`], with so many of them.
+    pub(crate) async fn deploy_leads(&self, replicas: u32) {
+        let (mut lead, _rules, _following) = manifest::of_lead();
+        lead["spec"]["replicas"] = json!(replicas);
+        // Here its account is a user with a token in a kubeconfig.
+        lead["spec"]["template"]["spec"]
+            .as_object_mut()
+            .expect("a pod has a spec")
+            .remove("serviceAccountName");
+        let deployments = self.api::<Deployment>();
+        let created = deployments
+            .create(&PostParams::default(), &from_json(lead))
+            .await;
+        created.expect("the README's Deployment can be created");
     }
 
     /// The Deployment, now.

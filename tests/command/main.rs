@@ -85,6 +85,19 @@ fn flags_that_make_no_sense_are_refused() {
     );
     refused(&["run", "--log", "sidescale=loud"], &["sidescale=loud"]);
     refused(&["jump"], &["jump"]);
+    refused(&["lead"], &["--target", "missing"]);
+    refused(
+        &["lead", "--target", "bert", "--listen", "0.0.0.0:8080"],
+        &["--listen", "sidescale lead"],
+    );
+    refused(
+        &["lead", "--target", "bert", "--renew-deadline", "20s"],
+        &["renew deadline", "lease duration"],
+    );
+    refused(
+        &["run", "--follow", "--no-cluster"],
+        &["--follow", "leave one"],
+    );
 }
 
 #[test]

@@ -17,14 +17,15 @@ use super::writer::{Begun, Writer};
 use super::{AGAIN, FIRST_CHECKPOINT, Reign, Throne, Turns, acts, assumed, effective};
 use crate::app::board::Board;
 use crate::app::checkpoint::Store;
-use crate::app::connect::Connection;
 use crate::app::faults::Fault;
 use crate::causes::chain;
 use crate::clock::Timestamp;
 use crate::fleet::channel::{Channels, LINES_BOUND, MemberLine};
 use crate::fleet::spread::Spread;
+use crate::fleet::watch as watches;
 use crate::fleet::watch::{EVENTS_BOUND, Event};
 use crate::leader::Leadership;
+use crate::leader::preference::{Preference, can_have_lead};
 use crate::lifecycle::TasksHandle;
 use crate::policy::Policy;
 use crate::report::{Beacon, Hello, WIRE_VERSION};
@@ -69,13 +70,7 @@ impl Throne {
         let controller = Mind::new(loaded.controller(&current), &reign.shared.pace());
         let newest = controller.history().newest();
         let missing = newest.unwrap_or_default().min(now.timestamp)..now.timestamp;
-        let (events_sender, events) = mpsc::channel(EVENTS_BOUND);
-        tasks.spawn(watch_all(
-            reign.connection.clone(),
-            view.selector.clone(),
-            reign.target.clone(),
-            events_sender,
-        ));
+        let events = open_watches(&reign, &view.selector, tasks);
         let (channels, beacon, lines) = open_channels(&reign, term, missing.start, tasks);
         *shared.board() = Some(Board::of(term));
         info!(
@@ -92,6 +87,8 @@ impl Throne {
             beacon,
             writer,
             spread: Spread::default(),
+            preference: Preference::new(&reign.timings),
+            heir: None,
             policy,
             missing,
             turns: Turns::starting(now.instant),
@@ -138,15 +135,22 @@ async fn begin_term(
     }
 }
 
-async fn watch_all(
-    connection: Connection,
-    selector: String,
-    target: String,
-    events: mpsc::Sender<Event>,
-) {
-    let pods = Api::<Pod>::namespaced(connection.client.clone(), &connection.namespace);
-    let deployments = Api::<Deployment>::namespaced(connection.client, &connection.namespace);
-    crate::fleet::watch::run(pods, &selector, deployments, &target, events).await;
+/// The watches on the members' pods, the leads' pods and the Deployment.
+fn open_watches(reign: &Reign, selector: &str, tasks: &TasksHandle) -> mpsc::Receiver<Event> {
+    let (client, namespace) = (&reign.connection.client, &reign.connection.namespace);
+    let target = reign.target.clone();
+    let pods = || Api::<Pod>::namespaced(client.clone(), namespace);
+    let (sender, events) = mpsc::channel(EVENTS_BOUND);
+    if can_have_lead(&target) {
+        let (leads, target, sender) = (pods(), target.clone(), sender.clone());
+        tasks.spawn(async move { watches::run_leads(leads, &target, sender).await });
+    }
+    let (members, selector) = (pods(), watches::members(selector));
+    let deployments = Api::<Deployment>::namespaced(client.clone(), namespace);
+    tasks.spawn(async move {
+        watches::run(members, &selector, deployments, &target, sender).await;
+    });
+    events
 }
 
 /// The channels to the members; their beacon follows the Lease by itself, also while the loop waits for an answer.
