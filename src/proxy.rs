@@ -5,7 +5,7 @@
 //! takes its upstream request along. [`serve`] starts it on any runtime; `run` gives it a [`TrafficThread`] of its own, the demo puts many on one.
 //!
 //! A listener takes HTTP/1 and, by prior knowledge, HTTP/2 (`wire` looks at the first bytes); to the server goes what
-//! [`Protocol`] says, over `pool` or over `multiplex`. Either side may be of either kind: streams, trailers, resets and
+//! [`Protocol`] says, over `pool` (by `lease`) or over `multiplex`. Either side may be of either kind: streams, trailers, resets and
 //! backpressure pass as far as both have words for them. HTTP/1 sends trailers only under names that its head announces
 //! and has none for the reason of a reset, so gRPC needs HTTP/2 on both sides. Each stream is a request of its own in the
 //! accounts. What was refused here is told to a client of gRPC in its own terms, see `reply`.
@@ -33,6 +33,7 @@ mod flight;
 mod forward;
 mod headers;
 mod latency;
+mod lease;
 mod multiplex;
 mod pool;
 mod protocol;

@@ -10,7 +10,7 @@ use hyper::body::Incoming;
 use super::accounts::Outcome;
 use super::broken::Broken;
 use super::exchange::Exchange;
-use super::pool::Lease;
+use super::lease::{Held, Lease};
 use super::stream::Download;
 
 /// What the client's connection reads a response from.
@@ -36,7 +36,7 @@ enum Source {
         incoming: Incoming,
         /// Given back at the end of the body; dropped before it, it closes the upstream's connection and so cancels the
         /// request there.
-        lease: Option<Lease>,
+        held: Option<Held>,
     },
     Http2(Download),
 }
@@ -52,8 +52,8 @@ pub(super) struct Own {
 
 impl Body {
     pub(super) fn upstream(incoming: Incoming, exchange: Exchange, lease: Lease) -> Self {
-        let lease = Some(lease);
-        Self::passed(Source::Http1 { incoming, lease }, exchange)
+        let held = Some(lease.hold());
+        Self::passed(Source::Http1 { incoming, held }, exchange)
     }
 
     pub(super) fn stream(download: Download, exchange: Exchange) -> Self {
@@ -142,9 +142,9 @@ impl Passed {
     fn complete(&mut self) {
         self.exchange.in_flight.will_end(Outcome::Completed);
         match &mut self.source {
-            Source::Http1 { lease, .. } => {
-                if let Some(lease) = lease.take() {
-                    lease.check_in();
+            Source::Http1 { held, .. } => {
+                if let Some(held) = held.take() {
+                    held.check_in();
                 }
             }
             Source::Http2(download) => download.complete(),
@@ -157,10 +157,13 @@ impl Passed {
 impl Source {
     fn poll_frame(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         match self {
-            Self::Http1 { incoming, lease } => {
-                let frame = ready!(Pin::new(incoming).poll_frame(cx));
+            Self::Http1 { incoming, held } => {
+                let frame = ready!(match held {
+                    Some(held) => held.poll_frame(incoming, cx),
+                    None => Pin::new(incoming).poll_frame(cx),
+                });
                 if let Some(Err(_)) = frame {
-                    *lease = None;
+                    *held = None;
                 }
                 Poll::Ready(frame.map(|frame| frame.map_err(Broken::Hyper)))
             }

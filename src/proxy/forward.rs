@@ -13,7 +13,7 @@ use super::body::Body;
 use super::exchange::{Client, Exchange};
 use super::failed::Failed;
 use super::headers::{Upgrading, is_grpc, prepare_request};
-use super::pool::Lease;
+use super::lease::Lease;
 use super::reply::{Reply, finished};
 use super::request::RequestBody;
 use super::stream::{self, Download};
@@ -66,10 +66,10 @@ pub(super) async fn forward(
             let body = Body::stream(download, exchange);
             Ok(finished(last, parts, body))
         }
-        Ok(Answered::Http1(response, _lease))
+        Ok(Answered::Http1(response, lease))
             if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
         {
-            Ok(switch(shared, response, from_client, exchange))
+            Ok(switch(shared, response, lease, from_client, exchange))
         }
         Ok(Answered::Http1(response, lease)) => {
             exchange.answered(response.status());
@@ -119,7 +119,7 @@ async fn send(
     request: Request<RequestBody>,
 ) -> Result<(Response<Incoming>, Lease), Failed> {
     let mut lease = shared.pool.check_out().await.map_err(Failed::Connect)?;
-    let mut error = match lease.sender.try_send_request(request).await {
+    let mut error = match lease.send(request).await {
         Ok(response) => return Ok((response, lease)),
         Err(error) => error,
     };
@@ -128,33 +128,38 @@ async fn send(
         // connection. Anything else may have been acted on there, and is not ours to repeat.
         Some(request) if lease.reused => {
             shared.pool.clear();
-            let mut lease = Box::pin(shared.pool.open())
-                .await
-                .map_err(Failed::Connect)?;
-            match lease.sender.try_send_request(request).await {
-                Ok(response) => Ok((response, lease)),
-                Err(error) => Err(Failed::sending(error.into_error())),
-            }
+            Box::pin(send_anew(shared, request)).await
         }
         Some(_) | None => Err(Failed::sending(error.into_error())),
+    }
+}
+
+async fn send_anew(
+    shared: &Shared,
+    request: Request<RequestBody>,
+) -> Result<(Response<Incoming>, Lease), Failed> {
+    let mut lease = shared.pool.open().await.map_err(Failed::Connect)?;
+    match lease.send(request).await {
+        Ok(response) => Ok((response, lease)),
+        Err(error) => Err(Failed::sending(error.into_error())),
     }
 }
 
 /// Joins client and upstream, which has left HTTP.
 fn switch(
     shared: &Shared,
-    mut response: Response<Incoming>,
+    response: Response<Incoming>,
+    lease: Lease,
     from_client: Option<OnUpgrade>,
     mut exchange: Exchange,
 ) -> Response<Body> {
-    let Some(from_client) = from_client else {
+    let (Some(from_client), Some(upstream)) = (from_client, lease.into_parts()) else {
         let text = "the upstream switched protocols unasked".to_owned();
         let reply = Reply::new(StatusCode::BAD_GATEWAY, text, Outcome::UpstreamFailed);
         return reply.into_response(exchange, false);
     };
     exchange.answered(StatusCode::SWITCHING_PROTOCOLS);
-    let from_upstream = hyper::upgrade::on(&mut response);
-    tunnel::start(shared, from_client, from_upstream, exchange);
+    tunnel::start(shared, from_client, upstream, exchange);
     let (parts, _body) = response.into_parts();
     // It is no connection of HTTP any more that could end with its response.
     finished(false, parts, Body::Empty)

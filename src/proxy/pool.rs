@@ -6,12 +6,10 @@
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use hyper::client::conn::http1::{self, SendRequest};
 use hyper_util::rt::TokioIo;
 
 use super::dial::Upstream;
-use super::request::RequestBody;
-
+use super::lease::{Lease, Link};
 use crate::clock::{Clock, Elapsed, Instant};
 use crate::lifecycle::TasksHandle;
 
@@ -31,17 +29,8 @@ pub(super) struct Pool {
 
 #[derive(Debug)]
 struct Idle {
-    sender: SendRequest<RequestBody>,
+    link: Box<Link>,
     since: Instant,
-}
-
-/// A connection in use. Dropping it closes the connection; [`Lease::check_in`] keeps it.
-#[derive(Debug)]
-pub(super) struct Lease {
-    pub(super) sender: SendRequest<RequestBody>,
-    /// Whether it has carried a request before: then the upstream may have closed it meanwhile.
-    pub(super) reused: bool,
-    pool: Arc<Pool>,
 }
 
 /// Why there is no connection.
@@ -80,12 +69,12 @@ impl Pool {
 
     /// A connection that can take a request: the last one used, else a new one.
     pub(super) async fn check_out(self: &Arc<Self>) -> Result<Lease, ConnectError> {
-        match self.pop() {
-            Some(sender) => Ok(Lease {
-                sender,
-                reused: true,
-                pool: Arc::clone(self),
-            }),
+        let kept = match self.pop() {
+            Some(link) if link.is_worn() => Box::pin(link.renewed()).await,
+            kept => kept,
+        };
+        match kept {
+            Some(link) => Ok(Lease::of(link, true, self)),
             // Seldom, and larger than all the rest of a request.
             None => Box::pin(self.open()).await,
         }
@@ -98,20 +87,25 @@ impl Pool {
             Ok(connected) => connected.map_err(ConnectError::Refused)?,
             Err(elapsed) => return Err(ConnectError::Timeout(elapsed)),
         };
-        let (sender, connection) = http1::Builder::new()
-            .handshake(TokioIo::new(stream))
-            .await
-            .map_err(ConnectError::Handshake)?;
-        self.tasks.spawn(async move {
-            if let Err(error) = connection.with_upgrades().await {
-                tracing::debug!(%error, "an upstream connection ended");
-            }
-        });
-        Ok(Lease {
-            sender,
-            reused: false,
-            pool: Arc::clone(self),
-        })
+        let link = Link::of(TokioIo::new(stream)).await;
+        Ok(Lease::of(
+            link.map_err(ConnectError::Handshake)?,
+            false,
+            self,
+        ))
+    }
+
+    /// Keeps a connection for the next request.
+    pub(super) fn keep(&self, link: Box<Link>) {
+        let mut idle = self.lock();
+        // Under the lock, so that the pool stays sorted by age.
+        let since = self.clock.instant();
+        idle.push(Idle { link, since });
+    }
+
+    /// For what goes on without a request's own task.
+    pub(super) fn tasks(&self) -> &TasksHandle {
+        &self.tasks
     }
 
     /// Closes all idle connections: one was found dead, so the server behind them may be another one now.
@@ -135,21 +129,12 @@ impl Pool {
         }
     }
 
-    fn pop(&self) -> Option<SendRequest<RequestBody>> {
+    fn pop(&self) -> Option<Box<Link>> {
         let now = self.clock.instant();
         let mut idle = self.lock();
-        // From the top. A connection that has just finished a response may not be ready for the next request yet; it
-        // stays for the one after.
-        let mut index = idle.len();
-        while index > 0 {
-            index -= 1;
-            if self.is_stale(&idle[index], now) {
-                return None;
-            }
-            if idle[index].sender.is_closed() {
-                idle.remove(index);
-            } else if idle[index].sender.is_ready() {
-                return Some(idle.remove(index).sender);
+        while let Some(mut last) = idle.pop_if(|one| !self.is_stale(one, now)) {
+            if last.link.is_ready() {
+                return Some(last.link);
             }
         }
         None
@@ -161,23 +146,5 @@ impl Pool {
 
     fn lock(&self) -> MutexGuard<'_, Vec<Idle>> {
         self.idle.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-}
-
-// === impl Lease ===
-
-impl Lease {
-    /// Gives the connection back for the next request.
-    pub(super) fn check_in(self) {
-        if self.sender.is_closed() {
-            return;
-        }
-        let mut idle = self.pool.lock();
-        // Under the lock, so that the pool stays sorted by age.
-        let since = self.pool.clock.instant();
-        idle.push(Idle {
-            sender: self.sender,
-            since,
-        });
     }
 }

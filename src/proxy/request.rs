@@ -1,6 +1,7 @@
 //! Request bodies: the client's, passed on frame by frame, and never a whole one where the client broke off.
 
 use std::pin::Pin;
+use std::sync::{Arc, Weak};
 use std::task::{Context, Poll, ready};
 
 use bytes::Bytes;
@@ -12,21 +13,28 @@ use super::wire::Carrier;
 
 /// What the upstream's connection reads a request from.
 #[derive(Debug)]
-pub(super) enum RequestBody {
-    Http1(Incoming),
-    /// A client's stream that is reset without an error looks to hyper like one that has ended, since a server may
-    /// answer early in this way. Of a client it is half a request.
-    Http2(Incoming),
+pub(super) struct RequestBody {
+    incoming: Incoming,
+    client: Carrier,
+    /// Counts whoever holds this body; `None`: there is none.
+    held: Option<Arc<()>>,
 }
 
 // === impl RequestBody ===
 
 impl RequestBody {
-    pub(super) fn of(client: Carrier, body: Incoming) -> Self {
-        match client {
-            Carrier::Http1 => Self::Http1(body),
-            Carrier::Http2 => Self::Http2(body),
+    pub(super) fn of(client: Carrier, incoming: Incoming) -> Self {
+        let held = (!incoming.is_end_stream()).then(Arc::default);
+        Self {
+            incoming,
+            client,
+            held,
         }
+    }
+
+    /// What can be upgraded for as long as somebody holds this body, and never where there is none.
+    pub(super) fn upload(&self) -> Weak<()> {
+        self.held.as_ref().map(Arc::downgrade).unwrap_or_default()
     }
 }
 
@@ -39,9 +47,11 @@ impl HttpBody for RequestBody {
         cx: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Broken>>> {
         let this = self.get_mut();
-        let (Self::Http1(body) | Self::Http2(body)) = this;
-        let frame = ready!(Pin::new(body).poll_frame(cx));
-        let cut = frame.is_none() && matches!(this, Self::Http2(body) if !body.is_end_stream());
+        let frame = ready!(Pin::new(&mut this.incoming).poll_frame(cx));
+        // A client's stream that is reset without an error looks to hyper like one that has ended, since a server may
+        // answer early in this way. Of a client it is half a request.
+        let cut =
+            frame.is_none() && this.client == Carrier::Http2 && !this.incoming.is_end_stream();
         Poll::Ready(if cut {
             Some(Err(Broken::Abandoned))
         } else {
@@ -50,14 +60,10 @@ impl HttpBody for RequestBody {
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Http1(body) | Self::Http2(body) => body.is_end_stream(),
-        }
+        self.incoming.is_end_stream()
     }
 
     fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Http1(body) | Self::Http2(body) => body.size_hint(),
-        }
+        self.incoming.size_hint()
     }
 }
