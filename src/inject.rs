@@ -16,11 +16,13 @@ mod edits;
 mod ending;
 mod engines;
 mod kustomize;
+mod lead;
 mod network;
 mod owners;
 mod ports;
 mod probes;
 mod resources;
+mod rights;
 mod server;
 mod services;
 mod settings;
@@ -38,6 +40,7 @@ use self::edits::{Before, Edits};
 pub use self::kustomize::{Component, component};
 use self::network::Isolation;
 pub use self::network::Network;
+use self::rights::Part;
 use self::services::Service;
 use self::settings::{ORIGINAL, Settings};
 use self::task::{Task, declared};
@@ -57,6 +60,8 @@ pub struct Options {
     pub classic: bool,
     /// Workloads without an annotation that are meant, too.
     pub selector: Option<Selector>,
+    /// `sidescale lead` comes along, and the sidecars only follow.
+    pub lead: bool,
     /// Which NetworkPolicy comes along; `None`: one for isolated pods where a policy of the input isolates them.
     pub network: Option<Network>,
 }
@@ -329,6 +334,7 @@ fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec
         ready: &ready,
         ending,
         resources,
+        follows: options.lead,
     };
     sidecar::insert(task, &options.image, options.classic, &settled);
     owners::hand_over_replicas(task, &surroundings.scalers);
@@ -338,7 +344,16 @@ fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec
     };
     let network = options.network.or(isolated.then_some(Network::Isolated));
     let bounds = owners::bounds(&surroundings.scalers, &task.workload);
-    companions::of(task, &account, bounds, network.as_ref())
+    let part = if options.lead {
+        Part::Follower
+    } else {
+        Part::Sidecar
+    };
+    let mut beside = companions::of(task, &account, part, bounds, network.as_ref());
+    if options.lead {
+        beside.extend(lead::of(task, &options.image));
+    }
+    beside
 }
 
 /// Refuses pods that no sidecar can stand in.

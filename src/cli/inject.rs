@@ -35,6 +35,10 @@ pub(super) struct Inject {
     #[arg(long, value_name = "LABELS", value_parser = Selector::parse)]
     selector: Option<Selector>,
 
+    /// Let `sidescale lead` decide, in two pods of its own on CPU, so that the pods of the server need no right to write
+    #[arg(long)]
+    lead: bool,
+
     /// Write a component of kustomize into this folder, and leave the manifests as they are
     #[arg(long, value_name = "FOLDER")]
     kustomize: Option<PathBuf>,
@@ -86,6 +90,7 @@ impl Inject {
             image: self.image,
             classic: self.classic,
             selector: self.selector,
+            lead: self.lead,
             network: self.network_policy.map(|place| match place {
                 Where::Isolated => Network::Isolated,
                 Where::Open => Network::Open,

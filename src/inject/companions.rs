@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::account::Account;
 use super::network::Network;
+use super::rights::{self, Part};
 use super::task::Task;
 
 /// What says that inject has made an object, and that `uninject` may leave it out.
@@ -27,6 +28,7 @@ pub(super) fn policy_name(task: &Task) -> String {
 pub(super) fn of(
     task: &Task,
     account: &Account,
+    part: Part,
     bounds: Option<(Option<u64>, u64)>,
     network: Option<&Network>,
 ) -> Vec<Value> {
@@ -44,7 +46,7 @@ pub(super) fn of(
         let policy = json!({"data": {"policy.yaml": policy(task, bounds)}});
         objects.push(object(task, "v1", "ConfigMap", &policy_name(task), policy));
     }
-    objects.extend(rights(task, account));
+    objects.extend(rights(task, account, part));
     if let Some(network) = network {
         let name = companion(&task.workload.name);
         let spec = network.spec(task);
@@ -60,49 +62,29 @@ pub(super) fn of(
 }
 
 /// What the fleet elects by and remembers in, and the rights to it.
-pub(super) fn rights(task: &Task, account: &Account) -> Vec<Value> {
+fn rights(task: &Task, account: &Account, part: Part) -> Vec<Value> {
     let name = companion(&task.workload.name);
     let history = format!("{name}-history");
-    let target = task.workload.name.as_str();
-    let rule = |group: &str, resources: &[&str], names: &[&str], verbs: &[&str]| {
-        let mut rule = json!({"apiGroups": [group], "resources": resources});
-        if !names.is_empty() {
-            rule["resourceNames"] = json!(names);
-        }
-        rule["verbs"] = json!(verbs);
-        rule
-    };
-    let read = ["get", "list", "watch"];
-    let rules = [
-        rule(
-            "coordination.k8s.io",
-            &["leases"],
-            &[&name],
-            &["get", "list", "watch", "update"],
-        ),
-        rule("", &["pods"], &[], &read),
-        rule("apps", &["replicasets"], &[], &["get"]),
-        rule("apps", &["deployments"], &[target], &read),
-        rule(
-            "apps",
-            &["deployments/status", "deployments/scale"],
-            &[target],
-            &["get", "patch"],
-        ),
-        rule("", &["configmaps"], &[&history], &["get", "update"]),
-        rule("events.k8s.io", &["events"], &[], &["create", "patch"]),
-    ];
-    let binding = json!({
-        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
-        "subjects": [{"kind": "ServiceAccount", "name": account.name}],
-    });
-    let rbac = "rbac.authorization.k8s.io/v1";
-    vec![
+    let mut objects = vec![
         // Filled by the leader; here, so that the Role needs no right to create.
         object(task, "v1", "ConfigMap", &history, json!({})),
         object(task, "coordination.k8s.io/v1", "Lease", &name, json!({})),
-        object(task, rbac, "Role", &name, json!({"rules": rules})),
-        object(task, rbac, "RoleBinding", &name, binding),
+    ];
+    objects.extend(role(task, part, &name, &account.name));
+    objects
+}
+
+/// A Role, and its binding to an account.
+pub(super) fn role(task: &Task, part: Part, name: &str, account: &str) -> [Value; 2] {
+    let rules = json!({"rules": rights::rules(part, &task.workload.name)});
+    let binding = json!({
+        "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
+        "subjects": [{"kind": "ServiceAccount", "name": account}],
+    });
+    let version = "rbac.authorization.k8s.io/v1";
+    [
+        object(task, version, "Role", name, rules),
+        object(task, version, "RoleBinding", name, binding),
     ]
 }
 
@@ -115,10 +97,10 @@ pub(super) fn is_of(object: &Value, workload: &str, namespace: Option<&str>) -> 
         .and_then(|own| own.strip_prefix(&name));
     metadata["labels"][MANAGED_BY.0] == MANAGED_BY.1
         && metadata["namespace"].as_str() == namespace
-        && matches!(rest, Some("" | "-history" | "-policy"))
+        && matches!(rest, Some("" | "-history" | "-policy" | "-lead"))
 }
 
-fn object(task: &Task, version: &str, kind: &str, name: &str, body: Value) -> Value {
+pub(super) fn object(task: &Task, version: &str, kind: &str, name: &str, body: Value) -> Value {
     let mut object = json!({
         "apiVersion": version,
         "kind": kind,

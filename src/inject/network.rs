@@ -36,8 +36,10 @@ impl Network {
     pub(super) fn spec(self, task: &Task) -> Value {
         let port = task.settings.member_port;
         let own = selector(task);
+        // A lead's pods are none of the Deployment's.
+        let leads = json!({"matchLabels": {"sidescale.dev/lead": task.workload.name}});
         let members = json!({
-            "from": [{"podSelector": own}],
+            "from": [{"podSelector": own}, {"podSelector": leads}],
             "ports": [{"protocol": "TCP", "port": port}],
         });
         let mut ingress = vec![members];

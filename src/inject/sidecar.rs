@@ -23,6 +23,8 @@ pub(super) struct Settled<'a> {
     pub(super) ending: Ending,
     /// `null`: it asks for nothing.
     pub(super) resources: Value,
+    /// It never leads.
+    pub(super) follows: bool,
 }
 
 /// Puts the container and its volumes into the pod.
@@ -90,15 +92,7 @@ fn container(task: &Task, image: &str, classic: bool, settled: &Settled<'_>) -> 
         },
         "lifecycle": {"preStop": drained(settings.admin_port)},
         "resources": settled.resources,
-        "securityContext": {
-            "runAsNonRoot": true,
-            "runAsUser": 65532,
-            "runAsGroup": 65532,
-            "allowPrivilegeEscalation": false,
-            "readOnlyRootFilesystem": true,
-            "capabilities": {"drop": ["ALL"]},
-            "seccompProfile": {"type": "RuntimeDefault"},
-        },
+        "securityContext": locked(),
         "volumeMounts": [{"name": POLICY, "mountPath": "/etc/sidescale"}],
     });
     if is_in_the_cluster(task)
@@ -162,13 +156,34 @@ fn environment(task: &Task, settled: &Settled<'_>) -> Vec<Value> {
     set("SIDESCALE_GRACE", format!("{}s", settled.ending.grace));
     if !is_in_the_cluster(task) {
         set("SIDESCALE_NO_CLUSTER", "true".to_owned());
+    } else if settled.follows {
+        set("SIDESCALE_FOLLOW", "true".to_owned());
     }
-    for (name, field) in [
+    list.extend(names());
+    list
+}
+
+/// Who the pod is.
+pub(super) fn names() -> impl Iterator<Item = Value> {
+    let fields = [
         ("POD_NAME", "metadata.name"),
         ("POD_NAMESPACE", "metadata.namespace"),
         ("POD_IP", "status.podIP"),
-    ] {
-        list.push(json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": field}}}));
-    }
-    list
+    ];
+    fields
+        .into_iter()
+        .map(|(name, field)| json!({"name": name, "valueFrom": {"fieldRef": {"fieldPath": field}}}))
+}
+
+/// What the `restricted` pod security standard asks for, and a root filesystem that nobody writes to.
+pub(super) fn locked() -> Value {
+    json!({
+        "runAsNonRoot": true,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
+        "allowPrivilegeEscalation": false,
+        "readOnlyRootFilesystem": true,
+        "capabilities": {"drop": ["ALL"]},
+        "seccompProfile": {"type": "RuntimeDefault"},
+    })
 }

@@ -86,7 +86,7 @@ impl<'a> Fleet<'a> {
         Self::around(cluster, replicas, Surroundings::with(policy)).await
     }
 
-    /// The same of sidecars that only follow, with the rights that the README gives them.
+    /// The same of sidecars that only follow, with the rights that inject gives them.
     pub(crate) async fn following(cluster: &'a Cluster, replicas: u32, policy: &str) -> Self {
         cluster.grant_following().await;
         let around = Surroundings {

@@ -62,7 +62,7 @@ async fn sidecars_that_may_only_read_are_scaled_by_a_lead_and_then_by_its_twin(c
     );
     assert_eq!(load.failed(), 0);
 
-    // The rights of the README are all that either asks for, and a follower looks at its Lease and, once, for its Deployment.
+    // The rights that inject gives are all that either asks for, and a follower looks at its Lease and, once, for its Deployment.
     let seen = cluster.front().seen();
     let refused: Vec<&Seen> = seen.iter().filter(|seen| is_forbidden(seen)).collect();
     assert!(refused.is_empty(), "{refused:#?}");
@@ -180,7 +180,7 @@ async fn a_lead_that_may_not_write_is_named_once_and_says_which_rule_is_missing(
     let of_lease = rules
         .iter_mut()
         .find(|rule| rule["resources"][0] == "leases");
-    of_lease.expect("the README's Role has it")["verbs"] = json!(["get", "watch"]);
+    of_lease.expect("inject's Role has it")["verbs"] = json!(["get", "watch"]);
     cluster.grant_leads(rules).await;
     let fleet = Fleet::start(cluster, 3, &policy(3, 8)).await;
     let before = fleet.leader().await;
@@ -220,7 +220,7 @@ async fn a_lead_that_may_not_write_is_named_once_and_says_which_rule_is_missing(
     }
 }
 
-/// The README's Role for leads.
+/// inject's Role for leads.
 async fn grant_leads(cluster: &Cluster) {
     let (_lead, rules, _following) = manifest::of_lead();
     cluster.grant_leads(rules).await;

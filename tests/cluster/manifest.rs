@@ -4,6 +4,7 @@
 //! does not do what the scenario is about.
 
 use serde_json::{Value, json};
+use sidescale::inject::{self, Options, Source};
 
 use crate::workload::{LEASE, TARGET};
 
@@ -28,24 +29,43 @@ pub(crate) fn template() -> Value {
     template
 }
 
-/// The README's parts for `sidescale lead`: its Deployment, and the rules of its Role and of that of sidecars that follow.
+/// What `sidescale inject --lead` emits for the target: its Deployment, and the rules of its Role and of that of sidecars
+/// that follow.
 pub(crate) fn of_lead() -> (Value, Vec<Value>, Vec<Value>) {
-    let readme = include_str!("../../README.md");
-    let begin = readme.find("    # apps/v1 Deployment, of whose replicas");
-    let parts = readme[begin.expect("the parts")..].lines();
-    let parts: Vec<&str> = parts.map_while(|line| line.strip_prefix("    ")).collect();
-    let [lead, rules, following] = parts.split(|line| *line == "---").collect::<Vec<_>>()[..]
-    else {
-        panic!("a Deployment and two Roles: {parts:?}");
+    let mut workload = item("Deployment");
+    // Its pod without the sidecar, which inject puts there.
+    let pod = &mut workload["spec"]["template"]["spec"];
+    pod["initContainers"] = json!([]);
+    pod["containers"][0]["lifecycle"] = json!(null);
+    pod["containers"][0]["ports"] = json!([{"name": "http", "containerPort": 8000}]);
+    workload["metadata"]["annotations"] = json!({"sidescale.dev/inject": "true"});
+    let list = json!({"apiVersion": "v1", "kind": "List", "items": [workload]});
+    let source = Source {
+        name: "-".to_owned(),
+        text: list.to_string(),
     };
-    let read = |lines: &[&str]| -> Value {
-        serde_saphyr::from_str(&lines.join("\n")).expect("the README's parts are YAML")
+    let options = Options {
+        image: "ghcr.io/sidescale/sidescale:0.1.0".to_owned(),
+        classic: false,
+        selector: None,
+        lead: true,
+        network: None,
     };
-    let rules_of = |lines| {
-        let role = read(lines);
+    let output = inject::inject(&[source], &options).expect("it can be injected");
+    let list: Value = serde_saphyr::from_str(&output.manifests).expect("inject writes YAML");
+    let find = |kind: &str, name: &str| {
+        let mut items = list["items"].as_array().into_iter().flatten();
+        let found = items.find(|item| item["kind"] == kind && item["metadata"]["name"] == name);
+        found
+            .unwrap_or_else(|| panic!("no {kind} {name} in {list}"))
+            .clone()
+    };
+    let lead = format!("{LEASE}-lead");
+    let rules_of = |name: &str| {
+        let role = find("Role", name);
         role["rules"].as_array().expect("a Role has rules").clone()
     };
-    (read(lead), rules_of(rules), rules_of(following))
+    (find("Deployment", &lead), rules_of(&lead), rules_of(LEASE))
 }
 
 fn item(kind: &str) -> Value {

@@ -101,7 +101,7 @@ impl Sidecar {
                 .args(["--upstream", &format!("{}:{}", pod.ip, model_server::PORT)])
                 .args(around.follow.then_some("--follow"));
         }
-        // A follower finds its Deployment by its pod, as the README's Role lets it.
+        // A follower finds its Deployment by its pod, as inject's Role lets it.
         if !around.follow || pod.leads {
             command.args(["--target", TARGET]);
         }

@@ -169,7 +169,7 @@ impl Cluster {
         created.await.expect("what inject emits can be created");
     }
 
-    /// Creates the README's Deployment of leads for [`TARGET`], with so many of them.
+    /// Creates inject's Deployment of leads for [`TARGET`], with so many of them.
     pub(crate) async fn deploy_leads(&self, replicas: u32) {
         let (mut lead, _rules, _following) = manifest::of_lead();
         lead["spec"]["replicas"] = json!(replicas);
@@ -182,7 +182,7 @@ impl Cluster {
         let created = deployments
             .create(&PostParams::default(), &from_json(lead))
             .await;
-        created.expect("the README's Deployment can be created");
+        created.expect("inject's Deployment can be created");
     }
 
     /// The Deployment, now.

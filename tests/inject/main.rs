@@ -52,6 +52,7 @@ pub(crate) fn options(case: &str) -> Options {
         classic: case.starts_with("classic"),
         selector: (case == "labelled.json")
             .then(|| Selector::parse("tier=gpu").expect("it is one")),
+        lead: case == "labelled.json",
         network: (case == "passive.yaml").then_some(Network::Open),
     }
 }

@@ -68,6 +68,7 @@ pub(crate) fn injected(objects: &[Value], classic: bool) -> Vec<Value> {
         image: image(),
         classic,
         selector: None,
+        lead: false,
         network: None,
     };
     let list = json!({"apiVersion": "v1", "kind": "List", "items": objects});
