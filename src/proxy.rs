@@ -133,10 +133,16 @@ struct Shared {
     host: HeaderValue,
     /// Every response says `Connection: close`.
     draining: AtomicBool,
-    /// Cancelled when nothing more is accepted.
+    /// Cancelled when endpoints have propagated: what is idle is closed.
     closing: CancellationToken,
-    /// Client connections and tunnels that are open, and the listener.
+    /// Cancelled when nothing more is accepted.
+    deaf: CancellationToken,
+    /// Client connections and tunnels that are open, apart from those that came [late](Shared::late).
     open: TaskTracker,
+    /// Client connections that came after the closing had begun.
+    late: TaskTracker,
+    /// Listeners that accept.
+    doors: TaskTracker,
 }
 
 // === impl Settings ===
@@ -246,7 +252,10 @@ pub fn serve(
         watchman,
         draining: AtomicBool::new(false),
         closing: CancellationToken::new(),
+        deaf: CancellationToken::new(),
         open: TaskTracker::new(),
+        late: TaskTracker::new(),
+        doors: TaskTracker::new(),
     });
     start_tasks(&shared, listener, &lifecycle, tasks);
     Ok(Proxy {

@@ -57,11 +57,11 @@ const FAREWELL: Duration = Duration::from_secs(5);
 /// Accepts until the drain closes the door, and then what had knocked by then.
 pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     // A drain is not over while there may be connections that nobody has accepted yet.
-    let _open = shared.open.token();
+    let _door = shared.doors.token();
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,
-            () = shared.closing.cancelled() => break,
+            () = shared.deaf.cancelled() => break,
         };
         match accepted {
             Ok((stream, peer)) => start(&shared, stream, peer),
@@ -82,7 +82,10 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
 }
 
 fn start(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {
-    let (shared, open) = (Arc::clone(shared), shared.open.token());
+    // The door stays open for the sake of those that were here before, not of those that still come.
+    let is_late = shared.closing.is_cancelled();
+    let open = if is_late { &shared.late } else { &shared.open };
+    let (shared, open) = (Arc::clone(shared), open.token());
     // A future that is made outside and awaited inside takes its room twice.
     let tasks = shared.tasks.clone();
     tasks.spawn(async move {

@@ -6,10 +6,12 @@
 //!
 //! 1. At once: unready, and every response of HTTP/1 says `Connection: close`. The listener stays open, since kube-proxies and
 //!    ingresses learn only in a while that the endpoint is gone, and until then send requests here.
-//! 2. After [`Settings::propagation`](super::Settings::propagation): nothing more is accepted, idle connections are
-//!    closed, those of HTTP/2 are sent GOAWAY.
-//! 3. When every connection and tunnel has ended, or at the latest [`Settings::grace`](super::Settings::grace) after
-//!    it was asked for: drained.
+//! 2. After [`Settings::propagation`](super::Settings::propagation): idle connections are closed, those of HTTP/2 are
+//!    sent GOAWAY. The listener stays open as long as some stream has yet to end: it costs nothing, and on a busy node a
+//!    kube-proxy that is late still sends requests here.
+//! 3. When every connection and tunnel that was here before has ended: nothing more is accepted, and what came late is
+//!    seen to its end.
+//! 4. Then, or at the latest [`Settings::grace`](super::Settings::grace) after it was asked for: drained.
 
 use std::sync::Arc;
 
@@ -28,11 +30,22 @@ pub(super) async fn run(shared: Arc<Shared>, lifecycle: Lifecycle) {
     );
     let propagation = shared.settings.propagation.min(shared.settings.grace);
     clock.sleep(propagation).await;
-    // In this order: nobody may see the tracker empty before the door is closed.
     shared.closing.cancel();
-    shared.open.close();
+    for tracker in [&shared.open, &shared.late, &shared.doors] {
+        tracker.close();
+    }
     let left = deadline.since(clock.instant());
-    match clock.timeout(left, shared.open.wait()).await {
+    let over = async {
+        shared.open.wait().await;
+        shared.deaf.cancel();
+        // In this order: the last ones are counted before the door is closed, and a tunnel before its connection ends.
+        shared.doors.wait().await;
+        shared.late.wait().await;
+        shared.open.wait().await;
+    };
+    let ended = clock.timeout(left, over).await;
+    shared.deaf.cancel();
+    match ended {
         Ok(()) => tracing::info!("drained"),
         Err(_elapsed) => tracing::error!(
             in_flight = shared.accounts.in_flight(),

@@ -9,6 +9,7 @@ use http::header::{CONNECTION, CONTENT_TYPE, HOST};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
+use sidescale::clock::Clock;
 use sidescale::lifecycle::{Tasks, TasksHandle};
 use tokio::net::TcpStream;
 
@@ -42,6 +43,7 @@ type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
 #[derive(Clone)]
 struct Visitor {
+    clock: Clock,
     way: Way,
     address: String,
     seen: Arc<Mutex<Seen>>,
@@ -58,6 +60,7 @@ impl Visitors {
         for &(way, count) in clients {
             for _client in 0..count {
                 let visitor = Visitor {
+                    clock: Clock::real(),
                     way,
                     address: address.to_owned(),
                     seen: Arc::clone(&seen),
@@ -95,7 +98,8 @@ impl Visitor {
     async fn work(self) {
         loop {
             if let Err(trouble) = self.visit().await {
-                let failed = format!("{:?}: {trouble:?}", self.way);
+                let at = self.clock.now().timestamp.as_millis();
+                let failed = format!("at {at} ms, {:?}: {trouble:?}", self.way);
                 lock(&self.seen).failed.push(failed);
             }
         }

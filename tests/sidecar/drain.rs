@@ -100,7 +100,7 @@ async fn a_stream_that_began_before_the_drain_goes_to_its_end() {
     let mut body = client.begin("/stream").await.expect("a head").into_body();
     let drain = pod.proxy.drain();
     let stream = async {
-        closed_to_new_clients(&pod).await;
+        closes_what_is_idle(&pod).await;
         for token in ["one", "two", "three"] {
             tokens.send_data(Bytes::from(token)).await.expect("read");
             assert_eq!(chunk(&mut body).await.expect("more").expect("whole"), token);
@@ -126,7 +126,7 @@ async fn what_follows_a_stream_that_began_before_the_drain_is_answered_and_told(
     let mut body = client.begin("/stream").await.expect("a head").into_body();
     let drain = pod.proxy.drain();
     let next = async {
-        closed_to_new_clients(&pod).await;
+        closes_what_is_idle(&pod).await;
         drop(tokens);
         assert!(chunk(&mut body).await.is_none());
         let answer = client.get("/").await.expect("answered");
@@ -159,7 +159,7 @@ async fn a_request_that_is_coming_in_when_the_door_closes_is_answered() {
         stream.write_all(b"GET / HT").await.expect("written");
         let drain = pod.proxy.drain();
         let finish = async {
-            closed_to_new_clients(pod).await;
+            closes_what_is_idle(pod).await;
             stream
                 .write_all(b"TP/1.1\r\nhost: m\r\n\r\n")
                 .await
@@ -187,10 +187,14 @@ async fn a_new_connection_has_a_moment_for_its_first_request() {
     let pod = Pod::start_at_speed(1.0, server.address, |settings| {
         settings.propagation = Duration::from_millis(50);
     });
+    let request = b"GET / HTTP/1.1\r\nhost: m\r\n\r\n";
+    let mut used = TcpStream::connect(pod.address()).await.expect("it accepts");
+    used.write_all(request).await.expect("written");
+    read_until(&mut used, "hello").await;
     let mut stream = TcpStream::connect(pod.address()).await.expect("it accepts");
     let first = async {
-        closed_to_new_clients(&pod).await;
-        let request = b"GET / HTTP/1.1\r\nhost: m\r\n\r\n";
+        // What is idle and was used is closed at once.
+        assert_eq!(used.read(&mut [0]).await.expect("closed"), 0);
         stream.write_all(request).await.expect("written");
         let mut answer = String::new();
         let read = stream.read_to_string(&mut answer).await;
@@ -258,7 +262,7 @@ async fn a_tunnel_holds_a_drain_up_until_it_ends() {
     let upgraded = within(hyper::upgrade::on(&mut response)).await;
     let mut tunnel = hyper_util::rt::TokioIo::new(upgraded.expect("switched"));
     let ends = async {
-        closed_to_new_clients(&pod).await;
+        closes_what_is_idle(&pod).await;
         tunnel.write_all(b"still here").await.expect("written");
         let mut echoed = [0; 10];
         tunnel.read_exact(&mut echoed).await.expect("echoed");
@@ -328,7 +332,7 @@ async fn streams_that_began_before_the_drain_go_to_their_end() {
     let idle = http2::Client::connect(pod.address()).await;
     let silent = TcpStream::connect(pod.address()).await.expect("it accepts");
     let stream = async {
-        closed_to_new_clients(&pod).await;
+        closes_what_is_idle(&pod).await;
         for token in ["one", "two", "three"] {
             call.send(token).await;
             let echoed = within(http2::read_frame(&mut body)).await.expect("more");
@@ -374,8 +378,13 @@ async fn slow_to_propagate(upstream: SocketAddr) -> Pod {
     pod
 }
 
-/// Waits until the listener is gone: idle connections are looked at in the same turn.
-async fn closed_to_new_clients(pod: &Pod) {
-    let gone = async { while TcpStream::connect(pod.address()).await.is_ok() {} };
-    within(gone).await;
+/// Waits until endpoints have propagated and what is idle is closed, new connections after their moment.
+async fn closes_what_is_idle(pod: &Pod) {
+    let closed = async {
+        if let Ok(mut idle) = TcpStream::connect(pod.address()).await {
+            // A closed connection, or one that was reset.
+            drop(idle.read(&mut [0]).await);
+        }
+    };
+    within(closed).await;
 }
