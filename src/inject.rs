@@ -6,10 +6,17 @@
 //! beside it (`companions`, `network`). What cannot be done safely is refused with its place and a remedy, all of it in
 //! one go, and then nothing is written at all: half a fleet with a sidecar is no state that anybody asked for.
 //!
+//! At admission the same steps are taken for a pod (`admitted`), by what was applied ahead of it (`ahead`): companions and,
+//! where no process shall run, a policy of the API server itself (`admission_policy`).
+//!
 //! All of it is a function of the texts. Each change remembers what stood there (`edits`), so injecting twice is
 //! injecting once, and [`uninject`] gives an equal document back.
 
 mod account;
+mod admission_policy;
+mod admitted;
+mod ahead;
+mod cel;
 mod companions;
 mod documents;
 mod edits;
@@ -27,26 +34,28 @@ mod server;
 mod services;
 mod settings;
 mod sidecar;
+mod steps;
 mod task;
 mod verdict;
 mod workload;
 
-use serde_json::{Value, json};
+use serde_json::Value;
 
+pub use self::admitted::{Admission, Admitted, has_the_role, pod};
+pub use self::ahead::{Ahead, ahead};
 use self::companions::MANAGED_BY;
 use self::documents::Document;
-pub use self::documents::Source;
-use self::edits::{Before, Edits};
+pub use self::documents::{Source, yaml};
+use self::edits::Before;
 pub use self::kustomize::{Component, component};
 use self::network::Isolation;
 pub use self::network::Network;
-use self::rights::Part;
 use self::services::Service;
-use self::settings::{ORIGINAL, Settings};
-use self::task::{Task, declared};
+use self::settings::ORIGINAL;
+use self::steps::injected;
 pub use self::verdict::{Note, Refusal};
 pub use self::workload::Selector;
-use self::workload::{Workload, described, is_asked};
+use self::workload::described;
 
 /// Where the annotation stands that holds what was before.
 const ORIGINAL_AT: &str = "/metadata/annotations/sidescale.dev~1original";
@@ -78,20 +87,12 @@ pub struct Output {
 }
 
 /// What the whole input says to each of its workloads.
+#[derive(Default)]
 struct Surroundings {
     services: Vec<Service>,
     isolations: Vec<Isolation>,
     /// Of the kinds HPA and ScaledObject.
     scalers: Vec<Value>,
-}
-
-/// A workload with its sidecar.
-struct Injected {
-    workload: Value,
-    /// From what it was, as a JSON patch; without the annotation for `uninject`.
-    patch: Vec<Value>,
-    companions: Vec<Value>,
-    notes: Vec<Note>,
 }
 
 /// Adds the sidecar to each workload of `sources` that asks for it; everything else goes on as it is.
@@ -249,133 +250,6 @@ impl Surroundings {
                 .map(|object| (*object).clone())
                 .collect(),
         }
-    }
-}
-
-/// `Ok(None)`: nobody asked.
-fn injected(
-    object: &Value,
-    surroundings: &Surroundings,
-    options: &Options,
-) -> Result<Option<Injected>, Vec<Refusal>> {
-    let one = |refusal| vec![refusal];
-    if !is_asked(object, options.selector.as_ref()).map_err(one)? {
-        return Ok(None);
-    }
-    let mut object = object.clone();
-    // Twice is once.
-    restore(&mut object).map_err(one)?;
-    let Some(workload) = Workload::of(&object).map_err(one)? else {
-        return Err(one(Refusal::new(
-            described(&object),
-            "only a Deployment, a StatefulSet or a Pod can have a sidecar",
-            "take the annotation away, or serve with one of them",
-        )));
-    };
-    let template = object
-        .pointer(workload.kind.template())
-        .unwrap_or(&Value::Null);
-    let settings = Settings::read(
-        &workload.place(),
-        &object["metadata"]["annotations"],
-        &template["metadata"]["annotations"],
-    )?;
-    let mut task = Task {
-        workload,
-        settings,
-        edits: Edits::of(object),
-        server: String::new(),
-        notes: Vec::new(),
-        refusals: Vec::new(),
-    };
-    let companions = steps(&mut task, surroundings, options);
-    if !task.refusals.is_empty() {
-        return Err(task.refusals);
-    }
-    let patch = task.edits.patch().to_vec();
-    let original = json!(serde_json::to_string(task.edits.before()).unwrap_or_default());
-    let remembered = task.edits.set(ORIGINAL_AT, original);
-    task.check(remembered);
-    if !task.refusals.is_empty() {
-        return Err(task.refusals);
-    }
-    Ok(Some(Injected {
-        workload: task.edits.document().clone(),
-        patch,
-        companions,
-        notes: task.notes,
-    }))
-}
-
-/// The steps of one workload; its companions, which are worth nothing where something was refused.
-fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec<Value> {
-    owners::refuse_rendered(task);
-    refuse_unsuitable(task);
-    let Some(server) = server::choose(task) else {
-        return Vec::new();
-    };
-    task.server = server;
-    // As the names are before they move.
-    let names: Vec<(String, u16)> = declared(task.in_server(""))
-        .filter_map(|(name, number)| Some((name?.to_owned(), number)))
-        .collect();
-    let routes = ports::hand_over(task, &surroundings.services);
-    if routes.is_empty() || !task.refusals.is_empty() {
-        return Vec::new();
-    }
-    let isolated = network::check(task, &surroundings.isolations, &routes);
-    let ready = probes::hand_over(task, &names, &routes);
-    let ending = ending::prepare(task);
-    let in_the_cluster = sidecar::is_in_the_cluster(task);
-    let account = in_the_cluster.then(|| account::settle(task));
-    let resources = resources::fit(task);
-    let settled = sidecar::Settled {
-        routes: &routes,
-        ready: &ready,
-        ending,
-        resources,
-        follows: options.lead,
-    };
-    sidecar::insert(task, &options.image, options.classic, &settled);
-    owners::hand_over_replicas(task, &surroundings.scalers);
-    let Some(account) = account else {
-        task.note("only Deployments are scaled: here the sidecar carries requests and measures, and has no account");
-        return Vec::new();
-    };
-    let network = options.network.or(isolated.then_some(Network::Isolated));
-    let bounds = owners::bounds(&surroundings.scalers, &task.workload);
-    let part = if options.lead {
-        Part::Follower
-    } else {
-        Part::Sidecar
-    };
-    let mut beside = companions::of(task, &account, part, bounds, network.as_ref());
-    if options.lead {
-        beside.extend(lead::of(task, &options.image));
-    }
-    beside
-}
-
-/// Refuses pods that no sidecar can stand in.
-fn refuse_unsuitable(task: &mut Task) {
-    let pod = task.in_pod("").clone();
-    if pod["hostNetwork"] == true {
-        task.refuse(
-            "hostNetwork",
-            "the pod has the node's ports, where each port can be taken once",
-            "use the pod network, or set sidescale.dev/inject: \"false\"",
-        );
-    }
-    if pod["os"]["name"] == "windows" {
-        task.refuse("os.name", "the sidecar runs on Linux", "leave it out");
-    }
-    let taken = task::containers(&pod).any(|container| container.name == sidecar::NAME);
-    if taken {
-        task.refuse(
-            "containers",
-            "there is one called sidescale that inject did not put there",
-            "take it out first, with what was changed for it; or keep it, and take the annotation away",
-        );
     }
 }
 

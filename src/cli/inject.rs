@@ -8,10 +8,12 @@ use clap::{Args, ValueEnum};
 
 use super::Failure;
 use super::words::{input, print, write_whole};
-use crate::inject::{self, Network, Note, Options, Output, Refusal, Selector, Source};
+use crate::inject::{self, Ahead, Network, Note, Options, Output, Refusal, Selector, Source};
 
 /// The image of this version.
 pub(super) const IMAGE: &str = concat!("ghcr.io/sidescale/sidescale:", env!("CARGO_PKG_VERSION"));
+const NOBODY: &str =
+    "nothing asks for a sidecar: annotate a workload with sidescale.dev/inject: \"true\"";
 /// What a folder's manifests end with.
 const MANIFESTS: [&str; 3] = ["yaml", "yml", "json"];
 
@@ -43,9 +45,25 @@ pub(super) struct Inject {
     #[arg(long, value_name = "FOLDER")]
     kustomize: Option<PathBuf>,
 
+    #[command(flatten)]
+    ahead: AheadOfAdmission,
+
     /// A NetworkPolicy that keeps others than the fleet's pods from the member port
     #[arg(long, value_name = "WHERE")]
     network_policy: Option<Where>,
+}
+
+/// For pods that get their sidecar at admission.
+#[derive(Args, Clone, Copy, Debug)]
+struct AheadOfAdmission {
+    /// Print only what stands beside the workloads (account, policy, Role, Lease), for pods that get their sidecar at admission
+    #[arg(long, conflicts_with_all = ["kustomize", "classic"])]
+    rbac: bool,
+
+    /// Print only admission policies that put the sidecar into the workloads' pods, for clusters that serve
+    /// `MutatingAdmissionPolicy` v1 (1.36); together with --rbac: both
+    #[arg(long, conflicts_with_all = ["kustomize", "classic"])]
+    admission_policy: bool,
 }
 
 /// Takes the sidecar out of what `sidescale inject` has written
@@ -96,20 +114,23 @@ impl Inject {
                 Where::Open => Network::Open,
             }),
         };
+        let wanted = Ahead {
+            rbac: self.ahead.rbac,
+            policy: self.ahead.admission_policy,
+        };
+        if wanted.rbac || wanted.policy {
+            let output = inject::ahead(&sources, &options, wanted);
+            return finish(&output.map_err(|refusals| refused(&refusals))?, NOBODY);
+        }
         let Some(folder) = self.kustomize else {
             let output =
                 inject::inject(&sources, &options).map_err(|refusals| refused(&refusals))?;
-            return finish(
-                &output,
-                "nothing asks for a sidecar: annotate a workload with sidescale.dev/inject: \"true\"",
-            );
+            return finish(&output, NOBODY);
         };
         let component =
             inject::component(&sources, &options).map_err(|refusals| refused(&refusals))?;
         if component.changed == 0 {
-            return input(
-                "nothing asks for a sidecar: annotate a workload with sidescale.dev/inject: \"true\"",
-            );
+            return input(NOBODY);
         }
         std::fs::create_dir_all(&folder)
             .with_context(|| format!("cannot make the folder {}", folder.display()))

@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::companions::companion;
 use super::task::Task;
+use super::workload::Kind;
 
 /// Where kube's in-cluster configuration looks.
 pub(super) const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -22,6 +23,7 @@ pub(super) fn settle(task: &mut Task) -> Account {
     let named = task.in_pod("/serviceAccountName").as_str();
     let named = named.or_else(|| task.in_pod("/serviceAccount").as_str());
     let own = named.filter(|name| !name.is_empty() && *name != "default");
+    let made = companion(&task.workload.name);
     if let Some(name) = own {
         let name = name.to_owned();
         if task.in_pod("/automountServiceAccountToken") != &Value::Bool(false) {
@@ -31,11 +33,15 @@ pub(super) fn settle(task: &mut Task) -> Account {
             ));
         }
         return Account {
+            // A template that names ours has been written for it.
+            is_made: name == made,
             name,
-            is_made: false,
         };
     }
-    let name = companion(&task.workload.name);
+    if task.workload.kind.is_at_admission() {
+        return unchangeable(task, made);
+    }
+    let name = made;
     let at = task.pod("/serviceAccountName");
     let edited = task.edits.set(&at, json!(name));
     task.check(edited);
@@ -66,6 +72,29 @@ pub(super) fn settle(task: &mut Task) -> Account {
     ));
     Account {
         name,
+        is_made: true,
+    }
+}
+
+/// At admission the account has been settled already: mounted into each container, and its pull secrets written down. And
+/// `default` is never given the Role, because all pods of the namespace that say nothing have it.
+fn unchangeable(task: &mut Task, made: String) -> Account {
+    let remedy =
+        format!("write serviceAccountName: {made} and automountServiceAccountToken: false there");
+    if task.workload.kind == Kind::Admitted {
+        task.refuse(
+            "serviceAccountName",
+            "the template names no account of its own",
+            remedy,
+        );
+    } else {
+        task.note(format!(
+            "the template names no ServiceAccount of its own, and at admission none can be given to its pods: until it does, \
+             they get no sidecar; {remedy}"
+        ));
+    }
+    Account {
+        name: made,
         is_made: true,
     }
 }

@@ -127,6 +127,13 @@ pub(super) fn read(source: &Source) -> Result<Vec<Document>, Refusal> {
     Ok(documents)
 }
 
+/// Objects as manifests.
+pub fn yaml(objects: Vec<Value>) -> Result<String, Refusal> {
+    let objects = objects.into_iter();
+    let documents: Vec<Document> = objects.map(|object| Document::new("", object)).collect();
+    write(&documents)
+}
+
 /// Writes them with a line between each two.
 pub(super) fn write(documents: &[Document]) -> Result<String, Refusal> {
     let mut out = String::new();

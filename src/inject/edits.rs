@@ -20,7 +20,7 @@ pub(super) struct Edits {
 /// What stood at a place before it was changed.
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 pub(super) struct Before {
-    at: String,
+    pub(super) at: String,
     /// `None`: nothing.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     was: Option<Value>,
@@ -163,7 +163,7 @@ pub(super) fn escape(step: &str) -> String {
     step.replace('~', "~0").replace('/', "~1")
 }
 
-fn steps(at: &str) -> impl Iterator<Item = String> + use<'_> {
+pub(super) fn steps(at: &str) -> impl Iterator<Item = String> + use<'_> {
     let unescape = |step: &str| step.replace("~1", "/").replace("~0", "~");
     at.split('/').skip(1).map(unescape)
 }

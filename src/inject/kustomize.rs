@@ -3,9 +3,10 @@
 use serde_json::{Value, json};
 
 use super::documents::{self, Document, Source};
+use super::steps::{Injected, injected};
 use super::verdict::{Note, Refusal};
 use super::workload::Workload;
-use super::{Injected, Options, Surroundings, injected, read_all};
+use super::{Options, Surroundings, read_all};
 
 /// A kustomize component.
 #[derive(Clone, Debug)]

@@ -60,7 +60,7 @@ impl Network {
 
 /// The Deployment's own selector: the same syntax.
 fn selector(task: &Task) -> Value {
-    task.edits.document()["spec"]["selector"].clone()
+    task.workload.selector.clone()
 }
 
 // === impl Isolation ===

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::task::Task;
-use super::workload::{Workload, described, strings};
+use super::workload::{Kind, Workload, described, strings};
 
 /// Labels of workloads that a controller renders, who it is, and where the pod's template is written instead.
 const RENDERED: [(&str, &str, &str); 6] = [
@@ -53,12 +53,13 @@ const CONTROLLERS: [(&str, usize); 7] = [
 
 /// Refuses what a controller would write back at once.
 pub(super) fn refuse_rendered(task: &mut Task) {
-    let object = task.edits.document();
-    let owners = object["metadata"]["ownerReferences"].as_array();
+    let metadata = &task.workload.metadata;
+    let owners = metadata["ownerReferences"].as_array();
     let owned = owners
         .into_iter()
         .flatten()
-        .find(|owner| owner["controller"] == true);
+        // The ReplicaSet that owns an admitted pod writes nothing back.
+        .find(|owner| owner["controller"] == true && task.workload.kind != Kind::Admitted);
     if let Some(owner) = owned {
         let kind = owner["kind"].as_str().unwrap_or("?").to_owned();
         let known = CONTROLLERS.iter().find(|(known, _)| *known == kind);
@@ -73,7 +74,7 @@ pub(super) fn refuse_rendered(task: &mut Task) {
         );
         return;
     }
-    let mut labels = strings(&object["metadata"]["labels"]);
+    let mut labels = strings(&metadata["labels"]);
     labels.extend(task.workload.labels.clone());
     let operated = labels
         .get("app.kubernetes.io/managed-by")
@@ -102,8 +103,8 @@ pub(super) fn hand_over_replicas(task: &mut Task, others: &[Value]) {
              them on the page, and take {other} away before you write mode: auto"
         ));
     }
-    let annotations = strings(&task.edits.document()["metadata"]["annotations"]);
-    let labels = strings(&task.edits.document()["metadata"]["labels"]);
+    let annotations = strings(&task.workload.metadata["annotations"]);
+    let labels = strings(&task.workload.metadata["labels"]);
     let by_argo = annotations.contains_key("argocd.argoproj.io/tracking-id")
         || labels.contains_key("argocd.argoproj.io/instance");
     if by_argo {

@@ -13,6 +13,7 @@ use serde_json::json;
 use super::engines::move_server;
 use super::services::{Service, Target, is_metrics};
 use super::task::{Container, Task, containers, declared};
+use super::workload::Kind;
 
 /// Below it, only root may listen where the node says nothing else.
 const PRIVILEGED: u16 = 1024;
@@ -61,11 +62,26 @@ pub(super) fn hand_over(task: &mut Task, services: &[Service]) -> Vec<Route> {
         }
     }
     refuse_collisions(task, &routes);
+    refuse_numbers(task, &routes);
     if task.refusals.is_empty() && !passive {
         write(task, &routes);
         let_listen(task, &routes);
     }
     routes
+}
+
+/// A number belongs to whoever listens there, so its sidecar and its server have to come and go together: at admission,
+/// where a pod may get none, only a name can be handed over.
+fn refuse_numbers(task: &mut Task, routes: &[Route]) {
+    let moved = routes.iter().find(|route| route.upstream != route.was);
+    if let (true, Some(route)) = (task.workload.kind.is_at_admission(), moved) {
+        let at = task.server_words(".ports");
+        task.refuse(
+            &at,
+            format!("requests come to {} by its number, and at admission only a name can move", route.was),
+            "name the port and let the Service target the name, or use `sidescale inject` on the manifests",
+        );
+    }
 }
 
 /// The sidecar is not root, and containerd before 2.0 keeps ports like 80 for root.
@@ -169,11 +185,18 @@ fn declared_targets(task: &mut Task, server: &Container<'_>) -> Vec<Target> {
         .collect();
     if named.is_empty() {
         let at = task.server_words(".ports");
-        task.refuse(
-            &at,
-            "no Service in the input sends requests here, and no port has a name",
-            "give its Service along, or say which port in the annotation sidescale.dev/ports",
-        );
+        let (reason, remedy) = if task.workload.kind == Kind::Admitted {
+            (
+                "no port has a name, and at admission only a name can move",
+                "name the port and let the Service target the name",
+            )
+        } else {
+            (
+                "no Service in the input sends requests here, and no port has a name",
+                "give its Service along, or say which port in the annotation sidescale.dev/ports",
+            )
+        };
+        task.refuse(&at, reason, remedy);
     } else if !task.settings.passive {
         task.note(
             "no Service in the input sends requests here, so every named port is taken for one that does; a Service that \
@@ -203,6 +226,7 @@ fn refuse_collisions(task: &mut Task, routes: &[Route]) {
         task.settings.member_port,
         "sidescale.dev/member-port".to_owned(),
     ));
+    task.taken = wanted.iter().map(|(port, _)| *port).collect();
     let pod = task.in_pod("");
     let mut taken: BTreeMap<u16, String> = BTreeMap::new();
     for container in containers(pod).filter(|container| container.stays) {

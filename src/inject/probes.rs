@@ -11,7 +11,7 @@ use super::task::Task;
 /// How a probe or a hook reaches a port.
 const CALLS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 /// What may call the server's ports.
-const CALLERS: [&str; 5] = [
+pub(super) const CALLERS: [&str; 5] = [
     "/startupProbe",
     "/livenessProbe",
     "/readinessProbe",

@@ -68,7 +68,10 @@ pub(super) fn insert(task: &mut Task, image: &str, classic: bool, settled: &Sett
 
 /// Whether the sidecar works with the API server: only the fleet of a Deployment is scaled.
 pub(super) fn is_in_the_cluster(task: &Task) -> bool {
-    task.workload.kind == Kind::Deployment
+    matches!(
+        task.workload.kind,
+        Kind::Deployment | Kind::Template | Kind::Admitted
+    )
 }
 
 fn container(task: &Task, image: &str, classic: bool, settled: &Settled<'_>) -> Value {

@@ -15,6 +15,8 @@ pub(super) struct Task {
     pub(super) edits: Edits,
     /// Name of the container that the sidecar stands in front of.
     pub(super) server: String,
+    /// Ports of the pod that nobody had before and somebody has now.
+    pub(super) taken: Vec<u16>,
     pub(super) notes: Vec<Note>,
     pub(super) refusals: Vec<Refusal>,
 }
@@ -31,6 +33,18 @@ pub(super) struct Container<'a> {
 // === impl Task ===
 
 impl Task {
+    pub(super) fn new(workload: Workload, settings: Settings, document: Value) -> Self {
+        Self {
+            workload,
+            settings,
+            edits: Edits::of(document),
+            server: String::new(),
+            taken: Vec::new(),
+            notes: Vec::new(),
+            refusals: Vec::new(),
+        }
+    }
+
     /// A way into the pod's spec.
     pub(super) fn pod(&self, at: &str) -> String {
         format!("{}/spec{at}", self.workload.kind.template())

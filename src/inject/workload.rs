@@ -13,6 +13,10 @@ pub(super) enum Kind {
     Deployment,
     StatefulSet,
     Pod,
+    /// A pod as a Deployment's template has it: what can be settled ahead of admission.
+    Template,
+    /// A pod of a Deployment on its way into the cluster.
+    Admitted,
 }
 
 /// A workload's own words, read once.
@@ -25,6 +29,10 @@ pub(super) struct Workload {
     pub(super) labels: BTreeMap<String, String>,
     /// `spec.replicas`, where it is written.
     pub(super) replicas: Option<u64>,
+    /// The workload's own, not the template's.
+    pub(super) metadata: Value,
+    /// `spec.selector`.
+    pub(super) selector: Value,
 }
 
 /// Labels that must be there, all of them.
@@ -48,17 +56,22 @@ impl Kind {
     pub(super) fn template(self) -> &'static str {
         match self {
             Self::Deployment | Self::StatefulSet => "/spec/template",
-            Self::Pod => "",
+            Self::Pod | Self::Template | Self::Admitted => "",
         }
     }
 
     /// As kubectl says it.
     pub(super) fn word(self) -> &'static str {
         match self {
-            Self::Deployment => "deployment",
+            Self::Deployment | Self::Template | Self::Admitted => "deployment",
             Self::StatefulSet => "statefulset",
             Self::Pod => "pod",
         }
+    }
+
+    /// Whether the pod alone can be changed: not what stands in its Deployment, and not its account.
+    pub(super) fn is_at_admission(self) -> bool {
+        matches!(self, Self::Template | Self::Admitted)
     }
 }
 
@@ -91,6 +104,8 @@ impl Workload {
             namespace: text(&object["metadata"]["namespace"]),
             labels: strings(&template["metadata"]["labels"]),
             replicas: object["spec"]["replicas"].as_u64(),
+            metadata: object["metadata"].clone(),
+            selector: object["spec"]["selector"].clone(),
         }))
     }
 

@@ -7,7 +7,7 @@ use sidescale::inject::{self, Source};
 use super::{CASES, assert_twice_is_once_and_back, case, objects, options};
 
 /// What may stand anywhere.
-fn odd() -> impl Strategy<Value = Value> {
+pub(crate) fn odd() -> impl Strategy<Value = Value> {
     prop_oneof![
         Just(Value::Null),
         Just(json!(true)),
@@ -28,7 +28,7 @@ fn odd() -> impl Strategy<Value = Value> {
 }
 
 /// How many places a value has, and what to do at one of them.
-fn at(value: &mut Value, place: &mut usize, change: &mut dyn FnMut(&mut Value)) {
+pub(crate) fn at(value: &mut Value, place: &mut usize, change: &mut dyn FnMut(&mut Value)) {
     if *place == 0 {
         change(value);
     }
@@ -40,7 +40,7 @@ fn at(value: &mut Value, place: &mut usize, change: &mut dyn FnMut(&mut Value)) 
     }
 }
 
-fn places(value: &Value) -> usize {
+pub(crate) fn places(value: &Value) -> usize {
     let mut count = usize::MAX;
     at(&mut value.clone(), &mut count, &mut |_value| {});
     usize::MAX - count

@@ -4,6 +4,7 @@
 //! changes (`UPDATE_EXPECT=1 cargo test --test inject` writes them anew). That a real API server takes them is held in
 //! `tests/cluster`.
 
+mod admission;
 mod hostile;
 mod kustomize;
 

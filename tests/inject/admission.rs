@@ -1,0 +1,257 @@
+//! Injection at admission: what is applied ahead of it, and what becomes of a pod.
+//!
+//! `admission` holds what `inject --rbac --admission-policy` says about each case (`UPDATE_EXPECT=1` writes it anew). That a real API
+//! server evaluates the policies is held in `tests/cluster`.
+
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+use sidescale::inject::{self, Admission, Ahead, Options, Refusal};
+
+use super::hostile::{at, odd, places};
+use super::{CASES, case, objects, options};
+
+const BOTH: Ahead = Ahead {
+    rbac: true,
+    policy: true,
+};
+
+#[test]
+fn what_is_applied_ahead_is_as_it_was_read_and_approved() {
+    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/inject/admission");
+    for name in CASES {
+        let mut out = String::new();
+        match inject::ahead(&[case(name)], &options(name), BOTH) {
+            Ok(output) => {
+                for note in &output.notes {
+                    writeln!(out, "# {note}").expect("a string takes all");
+                }
+                out.push_str(&output.manifests);
+            }
+            Err(refusals) => {
+                for refusal in refusals {
+                    writeln!(out, "refused: {refusal}").expect("a string takes all");
+                }
+            }
+        }
+        let approved = folder.join(format!("{name}.out"));
+        if std::env::var_os("UPDATE_EXPECT").is_some() {
+            std::fs::write(&approved, &out).expect("the folder can be written");
+        }
+        let approved = std::fs::read_to_string(&approved).unwrap_or_default();
+        assert_eq!(approved, out, "{name}: if this is meant, UPDATE_EXPECT=1");
+    }
+}
+
+#[test]
+fn what_is_applied_ahead_is_apart_from_the_workloads() {
+    let kinds = |wanted| {
+        let name = "hook.yaml";
+        let name = if inject::ahead(&[case(name)], &options(name), wanted).is_ok() {
+            name
+        } else {
+            "vllm.yaml"
+        };
+        let output = inject::ahead(&[case(name)], &options(name), wanted).expect("it can");
+        let kinds = objects(&output.manifests);
+        let kinds = kinds.iter().filter_map(|object| object["kind"].as_str());
+        kinds.map(str::to_owned).collect::<Vec<_>>().join(" ")
+    };
+    let beside = "ServiceAccount ConfigMap ConfigMap Lease Role RoleBinding";
+    let policies = "MutatingAdmissionPolicy MutatingAdmissionPolicyBinding ValidatingAdmissionPolicy ValidatingAdmissionPolicyBinding";
+    let rbac = Ahead {
+        policy: false,
+        ..BOTH
+    };
+    let policy = Ahead {
+        rbac: false,
+        ..BOTH
+    };
+    assert_eq!(kinds(rbac), beside);
+    assert_eq!(kinds(policy), policies);
+    assert_eq!(kinds(BOTH), format!("{beside} {policies}"));
+}
+
+/// A pod of `deployment`, as its ReplicaSet creates it.
+fn pod_of(deployment: &Value) -> Value {
+    let name = deployment["metadata"]["name"].as_str().expect("a name");
+    let template = &deployment["spec"]["template"];
+    let mut pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": template["metadata"], "spec": template["spec"]});
+    for (key, value) in deployment["metadata"]["annotations"]
+        .as_object()
+        .into_iter()
+        .flatten()
+    {
+        pod["metadata"]["annotations"][key] = value.clone();
+    }
+    pod["metadata"]["annotations"]["sidescale.dev/inject"] = json!("true");
+    pod["metadata"]["labels"]["pod-template-hash"] = json!("5d9f7");
+    pod["metadata"]["generateName"] = json!(format!("{name}-5d9f7-"));
+    pod["metadata"]["ownerReferences"] = json!([{
+        "apiVersion": "apps/v1", "kind": "ReplicaSet", "name": format!("{name}-5d9f7"), "uid": "1", "controller": true,
+    }]);
+    pod["spec"]["serviceAccountName"] = json!(format!("sidescale-{name}"));
+    pod["spec"]["automountServiceAccountToken"] = json!(false);
+    if pod["spec"]["terminationGracePeriodSeconds"].is_null() {
+        pod["spec"]["terminationGracePeriodSeconds"] = json!(30);
+    }
+    pod
+}
+
+/// The pod as it comes out of admission.
+fn admitted(pod: &Value, options: &Options) -> Result<Option<Value>, Refusal> {
+    Ok(match inject::pod(pod, options)? {
+        Admission::Injected(admitted) => Some(patched(pod, admitted.patch)),
+        Admission::Unchanged => None,
+    })
+}
+
+fn patched(pod: &Value, steps: Vec<Value>) -> Value {
+    let patch: json_patch::Patch =
+        serde_json::from_value(Value::from(steps)).expect("a JSON patch");
+    let mut pod = pod.clone();
+    json_patch::patch(&mut pod, &patch).expect("the patch is for this pod");
+    pod
+}
+
+#[test]
+fn a_pod_gets_what_its_manifest_would_have_got() {
+    let mut seen = 0;
+    for name in CASES {
+        let options = options(name);
+        let is_refused = inject::ahead(&[case(name)], &options, BOTH).is_err();
+        let Ok(injected) = inject::inject(&[case(name)], &options) else {
+            continue;
+        };
+        let before = objects(&case(name).text);
+        let after = objects(&injected.manifests);
+        for deployment in before
+            .iter()
+            .filter(|object| object["kind"] == "Deployment")
+        {
+            let same = |object: &&Value| {
+                object["kind"] == "Deployment"
+                    && object["metadata"]["name"] == deployment["metadata"]["name"]
+            };
+            let expected = after.iter().find(same).expect("it is there still");
+            let pod = pod_of(deployment);
+            let Ok(Some(got)) = admitted(&pod, &options) else {
+                continue;
+            };
+            if is_refused {
+                continue;
+            }
+            let mut wanted = expected["spec"]["template"]["spec"].clone();
+            for key in ["serviceAccountName", "automountServiceAccountToken"] {
+                wanted[key] = pod["spec"][key].clone();
+            }
+            if wanted["terminationGracePeriodSeconds"].is_null() {
+                wanted["terminationGracePeriodSeconds"] = json!(30);
+            }
+            assert_eq!(got["spec"], wanted, "{name}");
+            let again = inject::pod(&got, &options).expect("it has one");
+            assert_eq!(again, Admission::Unchanged, "{name}");
+            seen += 1;
+        }
+    }
+    assert!(seen >= 4, "{seen}");
+}
+
+#[test]
+fn a_pod_that_cannot_have_a_sidecar_comes_without_and_with_a_reason() {
+    let deployment = &objects(&case("vllm.yaml").text)[0];
+    let good = pod_of(deployment);
+    let check = |at: &str, value: Value, reason: &str| {
+        let mut pod = good.clone();
+        *pod.pointer_mut(at).expect("it is there") = value;
+        let refusal = inject::pod(&pod, &options("-")).expect_err(reason);
+        let warning = refusal.warning();
+        assert!(warning.contains(reason), "{warning}");
+        assert!(warning.len() <= 256, "{warning}");
+        assert!(warning.starts_with("no sidescale sidecar: "), "{warning}");
+    };
+    let asks = "/metadata/annotations/sidescale.dev~1inject";
+    check(asks, json!("yes"), "sidescale.dev/inject is \"yes\"");
+    let owner = "/metadata/ownerReferences/0";
+    check(owner, json!({}), "no ReplicaSet of a Deployment owns it");
+    let foreign = "/metadata/ownerReferences/0/name";
+    check(foreign, json!("llama"), "no ReplicaSet of a Deployment");
+    let account = "/spec/serviceAccountName";
+    check(account, json!("default"), "names no account of its own");
+    let ports = "/spec/containers/0/ports";
+    let nameless = json!([{"containerPort": 8000}]);
+    check(ports, nameless, "no port has a name");
+    let taken = json!([{"name": "http", "containerPort": 9090}]);
+    check(ports, taken, "9090 is taken");
+    let mut numbered = good.clone();
+    numbered["metadata"]["annotations"]["sidescale.dev/ports"] = json!("8000");
+    let refusal = inject::pod(&numbered, &options("-")).expect_err("a number");
+    let warning = refusal.warning();
+    assert!(warning.contains("only a name can move"), "{warning}");
+    let mut long = good.clone();
+    long["spec"]["containers"][0]["name"] = json!("ä".repeat(300));
+    long["spec"]["containers"][0]["ports"] = json!([]);
+    let refusal = inject::pod(&long, &options("-")).expect_err("no port");
+    assert!(refusal.to_string().len() > 256);
+    assert!(refusal.warning().len() <= 256);
+}
+
+#[test]
+fn a_pod_that_does_not_ask_is_left_alone() {
+    let deployment = &objects(&case("vllm.yaml").text)[0];
+    let mut pod = pod_of(deployment);
+    assert!(matches!(
+        inject::pod(&pod, &options("-")),
+        Ok(Admission::Injected(_))
+    ));
+    pod["metadata"]["annotations"]["sidescale.dev/inject"] = json!("false");
+    let no = inject::pod(&pod, &options("-")).expect("it is a word");
+    assert_eq!(no, Admission::Unchanged);
+    pod["metadata"]["annotations"] = json!(null);
+    let silent = inject::pod(&pod, &options("-")).expect("it says nothing");
+    assert_eq!(silent, Admission::Unchanged);
+}
+
+#[test]
+fn only_an_account_with_the_role_of_its_fleet_gets_a_sidecar() {
+    let binding = json!({"subjects": [{"kind": "User", "name": "mine"}, {"kind": "ServiceAccount", "name": "bert"}]});
+    let place = "deployment/bert";
+    assert_eq!(inject::has_the_role(&binding, "bert", place), Ok(()));
+    for (binding, account, reason) in [
+        (&binding, "mine", "its Role is not for the account mine"),
+        (&Value::Null, "bert", "its Role is not there"),
+    ] {
+        let refusal = inject::has_the_role(binding, account, place).expect_err(reason);
+        assert_eq!(refusal.reason, reason);
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(400))]
+
+    #[test]
+    fn odd_pods_are_answered_by_patches_that_apply(
+        number in 0..CASES.len(),
+        changes in prop::collection::vec((any::<prop::sample::Index>(), odd()), 0..4),
+    ) {
+        let name = CASES[number];
+        let all = objects(&case(name).text);
+        let deployment = all.iter().find(|object| object["kind"] == "Deployment");
+        let Some(deployment) = deployment else { return Ok(()) };
+        let mut pod = pod_of(deployment);
+        for (index, odd) in changes {
+            let mut place = index.index(places(&pod));
+            at(&mut pod, &mut place, &mut |value| *value = odd.clone());
+        }
+        match admitted(&pod, &options(name)) {
+            Ok(Some(got)) => {
+                let list = if name.starts_with("classic") { "containers" } else { "initContainers" };
+                prop_assert_eq!(&got["spec"][list][0]["name"], "sidescale");
+            }
+            Ok(None) => {}
+            Err(refusal) => prop_assert!(refusal.warning().len() <= 256),
+        }
+    }
+}
