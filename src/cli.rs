@@ -8,6 +8,7 @@ mod lead;
 mod run;
 mod simulate;
 mod upgrade;
+mod webhook;
 mod words;
 
 use std::process::ExitCode;
@@ -49,6 +50,8 @@ enum Command {
     Uninject(inject::Uninject),
     /// Gives running pods a new sidecar, and their model servers go on
     Upgrade(upgrade::Upgrade),
+    /// Adds the sidecar to pods at their admission
+    Webhook(webhook::Webhook),
     /// Replays traces in simulated time through the production turn and the baselines
     Simulate(simulate::Simulate),
     /// The reasons of one simulated decision
@@ -92,6 +95,7 @@ pub fn main() -> ExitCode {
         Command::Inject(inject) => inject.start(),
         Command::Uninject(uninject) => uninject.start(),
         Command::Upgrade(upgrade) => upgrade.start(),
+        Command::Webhook(webhook) => webhook.start(),
         Command::Simulate(simulate) => simulate.start(),
         Command::Explain(explain) => explain.start(),
         Command::Backtest(backtest) => backtest.start(),

@@ -34,7 +34,7 @@
 //!  9 config
 //! 10 controller
 //! 11 admin local telemetry simulate inject
-//! 12 app backtest upgrade
+//! 12 app backtest upgrade webhook
 //! 13 demo
 //! 14 cli
 //! ```
@@ -46,7 +46,7 @@
 //! controller leader::machine leader::part leader::preference inject
 //! simulate::clairvoyant simulate::columns simulate::foresight simulate::leader simulate::ledger simulate::play
 //! simulate::poisson simulate::summary simulate::timeline backtest::conformal backtest::holt_winters backtest::measure backtest::minutes
-//! backtest::ours backtest::point backtest::table
+//! backtest::ours backtest::point backtest::table webhook::manifests webhook::renewal webhook::review
 //! ```
 //!
 //! These name no runtime, socket, clock or random source: `now` and a seeded generator are given to them.
@@ -86,3 +86,4 @@ pub mod telemetry;
 pub mod tuning;
 pub mod units;
 pub mod upgrade;
+pub mod webhook;

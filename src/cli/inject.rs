@@ -61,7 +61,7 @@ struct AheadOfAdmission {
     rbac: bool,
 
     /// Print only admission policies that put the sidecar into the workloads' pods, for clusters that serve
-    /// `MutatingAdmissionPolicy` v1 (1.36); together with --rbac: both
+    /// MutatingAdmissionPolicy v1 (1.36); together with --rbac: both
     #[arg(long, conflicts_with_all = ["kustomize", "classic"])]
     admission_policy: bool,
 }

@@ -6,3 +6,4 @@ mod events;
 mod leadership;
 mod ownership;
 mod scaling;
+mod webhook;

@@ -136,3 +136,32 @@ fn a_trace_with_a_bad_line_is_refused_with_its_place() {
         &["/nowhere.csv"],
     );
 }
+
+#[test]
+fn the_webhooks_manifests_start_the_webhook_that_they_are_for() {
+    let given = [
+        "webhook",
+        "--service",
+        "hook",
+        "--namespace",
+        "ml",
+        "--image",
+        "mine:1",
+        "--manifests",
+    ];
+    let printed = sidescale(&given);
+    assert!(printed.status.success(), "{printed:?}");
+    let text = String::from_utf8(printed.stdout).expect("YAML is text");
+    let objects: Vec<serde_json::Value> = serde_saphyr::from_multiple(&text).expect("it is YAML");
+    let deployment = objects.iter().find(|object| object["kind"] == "Deployment");
+    let pod = &deployment.expect("there is one")["spec"]["template"]["spec"];
+    let arguments = pod["containers"][0]["args"].as_array().expect("a list");
+    let arguments = arguments.iter().filter_map(|argument| argument.as_str());
+    let again: Vec<&str> = arguments.chain(["--manifests"]).collect();
+    let again = sidescale(&again);
+    assert_eq!(String::from_utf8_lossy(&again.stdout), text, "{again:?}");
+    refused(
+        &["webhook", "--service", "My.Hook", "--manifests"],
+        &["--service", "My.Hook", "small letters"],
+    );
+}
