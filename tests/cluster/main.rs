@@ -8,6 +8,7 @@
 //! One binary, because the control plane is started once per test run, by the first test that needs it: see
 //! `control_plane`. Its programs are built once by Go, see `assets`.
 
+mod admission;
 mod api_server;
 mod assets;
 mod client;
