@@ -145,14 +145,7 @@ pub fn uninject(sources: &[Source]) -> Result<Output, Vec<Refusal>> {
         for object in &mut objects {
             match restore(object) {
                 Ok(false) => {}
-                Ok(true) => restored.push((
-                    object["metadata"]["name"]
-                        .as_str()
-                        .unwrap_or_default()
-                        .to_owned(),
-                    object["metadata"]["namespace"].as_str().map(str::to_owned),
-                    described(object),
-                )),
+                Ok(true) => restored.push(object.clone()),
                 Err(refusal) => refusals.push(Refusal {
                     place: format!("{}: {}", document.place, refusal.place),
                     ..refusal
@@ -167,9 +160,8 @@ pub fn uninject(sources: &[Source]) -> Result<Output, Vec<Refusal>> {
         return Err(refusals);
     }
     let is_companion = |object: &Value| {
-        restored
-            .iter()
-            .any(|(name, namespace, _)| companions::is_of(object, name, namespace.as_deref()))
+        let mut workloads = restored.iter();
+        workloads.any(|workload| companions::is_of(object, workload))
     };
     for document in &mut documents {
         if document.list().is_some() && document.objects().into_iter().any(is_companion) {
@@ -182,8 +174,8 @@ pub fn uninject(sources: &[Source]) -> Result<Output, Vec<Refusal>> {
         }
     }
     documents.retain(|document| document.list().is_some() || !is_companion(&document.content));
-    let notes = restored.iter().map(|(_, _, place)| Note {
-        place: place.clone(),
+    let notes = restored.iter().map(|workload| Note {
+        place: described(workload),
         text: format!(
             "the sidecar is out; what came with it is left out here and stays in the cluster until it is deleted, with its \
              history: role, rolebinding, lease, configmap and serviceaccount with the label {}={}",

@@ -88,16 +88,20 @@ pub(super) fn role(task: &Task, part: Part, name: &str, account: &str) -> [Value
     ]
 }
 
-/// Whether `uninject` may leave `object` out when it takes the sidecar out of a workload of this name.
-pub(super) fn is_of(object: &Value, workload: &str, namespace: Option<&str>) -> bool {
-    let metadata = &object["metadata"];
-    let name = companion(workload);
+/// Whether `uninject` may leave `object` out, when it has taken the sidecar out of `workload`.
+pub(super) fn is_of(object: &Value, workload: &Value) -> bool {
+    let (metadata, its) = (&object["metadata"], &workload["metadata"]);
+    let name = companion(its["name"].as_str().unwrap_or_default());
     let rest = metadata["name"]
         .as_str()
         .and_then(|own| own.strip_prefix(&name));
+    // A template that named it before names it still, and without it no pod is let in.
+    let is_needed = object["kind"] == "ServiceAccount"
+        && workload["spec"]["template"]["spec"]["serviceAccountName"] == metadata["name"];
     metadata["labels"][MANAGED_BY.0] == MANAGED_BY.1
-        && metadata["namespace"].as_str() == namespace
+        && metadata["namespace"].as_str() == its["namespace"].as_str()
         && matches!(rest, Some("" | "-history" | "-policy" | "-lead"))
+        && !is_needed
 }
 
 pub(super) fn object(task: &Task, version: &str, kind: &str, name: &str, body: Value) -> Value {

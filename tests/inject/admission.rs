@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use proptest::prelude::*;
 use serde_json::{Value, json};
-use sidescale::inject::{self, Admission, Ahead, Options, Refusal};
+use sidescale::inject::{self, Admission, Ahead, Options, Refusal, Source};
 
 use super::hostile::{at, odd, places};
 use super::{CASES, case, objects, options};
@@ -72,6 +72,67 @@ fn what_is_applied_ahead_is_apart_from_the_workloads() {
     assert_eq!(kinds(rbac), beside);
     assert_eq!(kinds(policy), policies);
     assert_eq!(kinds(BOTH), format!("{beside} {policies}"));
+}
+
+#[test]
+fn an_account_that_the_template_names_for_it_is_made_and_stays() {
+    let text = case("vllm.yaml").text;
+    let named = "      serviceAccountName: sidescale-llama\n      containers:\n";
+    let named = text.replacen("      containers:\n", named, 1);
+    assert_ne!(named, text);
+    let source = |text: &str| Source {
+        name: "named.yaml".to_owned(),
+        text: text.to_owned(),
+    };
+    let has_account = |manifests: &str| {
+        let objects = objects(manifests);
+        let mut accounts = objects
+            .iter()
+            .filter(|object| object["kind"] == "ServiceAccount");
+        accounts.any(|account| account["metadata"]["name"] == "sidescale-llama")
+    };
+    let ahead = inject::ahead(&[source(&named)], &options("-"), BOTH).expect("it can");
+    assert!(has_account(&ahead.manifests));
+    let said = |output: &inject::Output, words: &str| {
+        let mut notes = output.notes.iter();
+        notes.any(|note| note.text.contains(words))
+    };
+    assert!(!said(&ahead, "names no ServiceAccount"));
+    let injected = inject::inject(&[source(&named)], &options("-")).expect("it can");
+    assert!(has_account(&injected.manifests));
+    let back = inject::uninject(&[source(&injected.manifests)]).expect("it was injected");
+    assert!(has_account(&back.manifests), "its pods need it");
+}
+
+#[test]
+fn what_the_webhook_cannot_see_is_said_to_who_applies_the_role() {
+    let rbac = Ahead {
+        policy: false,
+        ..BOTH
+    };
+    let notes = |text: String| {
+        let source = Source {
+            name: "-".to_owned(),
+            text,
+        };
+        let output = inject::ahead(&[source], &options("-"), rbac).expect("it can");
+        let notes = output.notes.iter();
+        let notes = notes.map(|note| note.text.as_str());
+        notes
+            .filter(|note| note.contains("`sidescale webhook`"))
+            .collect::<String>()
+    };
+    // Its annotation is the Deployment's own.
+    let text = case("vllm.yaml").text;
+    let missing = "write sidescale.dev/inject into the template's annotations, too";
+    assert!(notes(text.clone()).contains(missing));
+    let annotations = "      annotations: {sidescale.dev/inject: \"true\"}\n    spec:\n";
+    let asks = text.replacen("    spec:\n", annotations, 1);
+    assert_eq!(notes(asks.clone()), "");
+    // A second name, which no Service targets, would move with the first.
+    let two = "{name: http, containerPort: 8000}\n            - {name: debug, containerPort: 5678}";
+    let two = asks.replacen("{name: http, containerPort: 8000}", two, 1);
+    assert!(notes(two).contains("takes every named port"));
 }
 
 /// A pod of `deployment`, as its ReplicaSet creates it.
