@@ -41,7 +41,7 @@ mod workload;
 
 use serde_json::Value;
 
-pub use self::admitted::{Admission, Admitted, has_the_role, pod};
+pub use self::admitted::{Admission, Admitted, has_the_role, only_follows, pod};
 pub use self::ahead::{Ahead, ahead};
 use self::companions::MANAGED_BY;
 use self::documents::Document;

@@ -7,7 +7,7 @@
 
 use serde_json::Value;
 
-use super::companions::companion;
+use super::companions::{FOLLOW, companion};
 use super::settings::{INJECT, Settings, is_true};
 use super::steps::take;
 use super::task::{Task, containers};
@@ -103,6 +103,11 @@ pub fn has_the_role(binding: &Value, account: &str, place: &str) -> Result<(), R
     };
     let remedy = "apply what `sidescale inject --rbac` prints for its manifest";
     Err(Refusal::new(place, reason, remedy))
+}
+
+/// Whether sidecars with the Role of this RoleBinding may only follow, because `sidescale lead` leads their fleet.
+pub fn only_follows(binding: &Value) -> bool {
+    binding["metadata"]["annotations"][FOLLOW] == "true"
 }
 
 /// The name of the Deployment that the pod's owner belongs to.

@@ -10,6 +10,9 @@ use super::task::Task;
 /// What says that inject has made an object, and that `uninject` may leave it out.
 pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "sidescale");
 
+/// Says on a RoleBinding that its sidecars may only follow.
+pub(super) const FOLLOW: &str = "sidescale.dev/follow";
+
 /// The bounds of a policy for whoever has said nothing: enough to see a plan, which `observe` does not carry out.
 const MAX_REPLICAS: u64 = 10;
 
@@ -82,10 +85,12 @@ pub(super) fn role(task: &Task, part: Part, name: &str, account: &str) -> [Value
         "subjects": [{"kind": "ServiceAccount", "name": account}],
     });
     let version = "rbac.authorization.k8s.io/v1";
-    [
-        object(task, version, "Role", name, rules),
-        object(task, version, "RoleBinding", name, binding),
-    ]
+    let mut binding = object(task, version, "RoleBinding", name, binding);
+    if part == Part::Follower {
+        // A webhook knows nothing else of the fleet.
+        binding["metadata"]["annotations"] = json!({ FOLLOW: "true" });
+    }
+    [object(task, version, "Role", name, rules), binding]
 }
 
 /// Whether `uninject` may leave `object` out, when it has taken the sidecar out of `workload`.

@@ -218,12 +218,21 @@ impl Answers {
     }
 
     async fn decide(&self, question: &Question) -> Result<Verdict, Refusal> {
-        let admitted = match inject::pod(&question.object, &self.options)? {
-            Admission::Unchanged => return Ok(Verdict::Unchanged),
-            Admission::Injected(admitted) => admitted,
+        let Admission::Injected(mut admitted) = inject::pod(&question.object, &self.options)?
+        else {
+            return Ok(Verdict::Unchanged);
         };
         let binding = self.binding(&question.namespace, &admitted).await?;
         inject::has_the_role(&binding, &admitted.account, &admitted.place)?;
+        if inject::only_follows(&binding) {
+            let options = Options {
+                lead: true,
+                ..self.options.clone()
+            };
+            if let Admission::Injected(follower) = inject::pod(&question.object, &options)? {
+                admitted = follower;
+            }
+        }
         info!(
             namespace = question.namespace,
             "a sidecar for a pod of {}", admitted.place

@@ -414,6 +414,16 @@ async fn an_api_server_is_answered_over_tls_and_a_new_certificate_needs_no_resta
     assert_eq!(patched["spec"]["initContainers"][1]["name"], "first");
     assert_eq!(patched["spec"]["initContainers"][0]["image"], "sidescale:1");
 
+    assert!(!patch.to_string().contains("SIDESCALE_FOLLOW"));
+    store.with(|objects| {
+        let binding = objects.binding.as_mut().expect("it has been made");
+        binding["metadata"]["annotations"] = json!({"sidescale.dev/follow": "true"});
+    });
+    let follower = review(address, &bundle, &pod()).await;
+    let ByteString(patch) = serde_json::from_value(follower["patch"].clone()).expect("base64");
+    let patch = String::from_utf8(patch).expect("JSON");
+    assert!(patch.contains("SIDESCALE_FOLLOW"), "{patch}");
+
     let odd = Request::post("/inject")
         .header("host", NAME)
         .body(Full::from("{}"));
