@@ -18,6 +18,7 @@ mod counted;
 mod lines;
 pub mod member;
 mod phase;
+pub mod reach;
 pub mod spread;
 pub mod view;
 pub mod watch;

@@ -28,6 +28,8 @@ pub(super) enum Fault {
     WatchLeads,
     /// The Deployment cannot be watched, or is gone.
     WatchDeployment,
+    /// Most of the ready pods are out of reach.
+    Members,
     /// The Deployment cannot be read, stamped or scaled.
     Scale,
     /// The past of the fleet is not known: its checkpoint cannot be read, or was lost.
@@ -58,10 +60,11 @@ struct Known {
 
 impl Fault {
     /// Those that only a leader can have: they end with its reign.
-    pub(super) const OF_A_REIGN: [Self; 6] = [
+    pub(super) const OF_A_REIGN: [Self; 7] = [
         Self::WatchPods,
         Self::WatchLeads,
         Self::WatchDeployment,
+        Self::Members,
         Self::Scale,
         Self::History,
         Self::Checkpoint,
@@ -78,6 +81,7 @@ impl Fault {
             Self::WatchPods => "watch_pods",
             Self::WatchLeads => "watch_leads",
             Self::WatchDeployment => "watch_deployment",
+            Self::Members => "members",
             Self::Scale => "scale",
             Self::History => "history",
             Self::Checkpoint => "checkpoint",

@@ -31,6 +31,7 @@ use crate::clock::{Instant, Now, Timestamp};
 use crate::controller::Turn;
 use crate::fleet::Snapshot;
 use crate::fleet::channel::{Channels, MemberLine};
+use crate::fleet::reach::Reach;
 use crate::fleet::spread::Spread;
 use crate::fleet::watch::{Event, Watched};
 use crate::leader::preference::Preference;
@@ -85,6 +86,7 @@ struct Throne {
     beacon: watch::Sender<Beacon>,
     writer: Writer,
     spread: Spread,
+    reach: Reach,
     preference: Preference,
     /// Who should lead instead, as of the last turn.
     heir: Option<String>,
@@ -226,6 +228,7 @@ impl Throne {
         if !self.gathered.view.is_complete() {
             return;
         }
+        self.look_whom_it_reaches(&snapshot, now.instant);
         if let Some(text) = self.reign.shared.faults.text(Fault::Policy) {
             self.writer
                 .trouble(&self.gathered.deployment, "PolicyRefused", text);
@@ -252,6 +255,18 @@ impl Throne {
         } else if !self.is_forbidden {
             // What could not be written is not wanted any more.
             self.reign.shared.faults.clear(Fault::Scale);
+        }
+    }
+
+    /// Says where to look when most of the members are out of reach.
+    fn look_whom_it_reaches(&mut self, snapshot: &Snapshot, now: Instant) {
+        let shared = &self.reign.shared;
+        match self.reach.note(&snapshot.pods, now) {
+            Some(lost) => {
+                let port = shared.config.member.port();
+                shared.faults.raise(Fault::Members, lost.explained(port));
+            }
+            None => shared.faults.clear(Fault::Members),
         }
     }
 

@@ -277,3 +277,40 @@ fn a_fleets_clients_may_come_all_at_once() {
         "(is net.core.somaxconn below 4096? see `sysctl net.core.somaxconn`)"
     );
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_that_reaches_none_of_its_members_says_what_may_stand_between() {
+    let setting = Setting::new("reach", |_| Action::Pass).await;
+    let pods: Api<k8s_openapi::api::core::v1::Pod> =
+        Api::default_namespaced(setting.cluster.client("test"));
+    let reigns = |shared: &Shared| shared.board().is_some();
+    setting.until("a reign", reigns).await;
+    let mut listed = pods.list(&kube::api::ListParams::default()).await;
+    while listed.as_ref().is_ok_and(|pods| pods.items.is_empty()) {
+        setting.clock.sleep(Duration::from_millis(200)).await;
+        listed = pods.list(&kube::api::ListParams::default()).await;
+    }
+    let pod = listed.expect("pods can be listed").items.remove(0);
+    let name = pod.metadata.name.expect("a pod has a name");
+    // Ready, and nobody listens at its address.
+    let status = json!({"status": {
+        "phase": "Running",
+        "podIP": "127.0.0.1",
+        "conditions": [{"type": "Ready", "status": "True"}],
+    }});
+    let (params, patch) = (
+        kube::api::PatchParams::default(),
+        kube::api::Patch::Merge(status),
+    );
+    let patched = pods.patch_status(&name, &params, &patch).await;
+    patched.expect("a kubelet may");
+    let suffers = |shared: &Shared| shared.faults.text(Fault::Members).is_some();
+    setting
+        .until("the members cannot be reached", suffers)
+        .await;
+    let shared = &setting.running.shared;
+    let text = shared.faults.text(Fault::Members).unwrap_or_default();
+    for word in ["1 of 1", "NetworkPolicy", "mesh"] {
+        assert!(text.contains(word), "{word} not in {text}");
+    }
+}

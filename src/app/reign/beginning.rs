@@ -21,6 +21,7 @@ use crate::app::faults::Fault;
 use crate::causes::chain;
 use crate::clock::Timestamp;
 use crate::fleet::channel::{Channels, LINES_BOUND, MemberLine};
+use crate::fleet::reach::Reach;
 use crate::fleet::spread::Spread;
 use crate::fleet::watch as watches;
 use crate::fleet::watch::{EVENTS_BOUND, Event};
@@ -87,6 +88,7 @@ impl Throne {
             beacon,
             writer,
             spread: Spread::default(),
+            reach: Reach::default(),
             preference: Preference::new(&reign.timings),
             heir: None,
             policy,
