@@ -2,9 +2,9 @@
 
 use serde_json::{Value, json};
 
-use super::companions::companion;
 use super::task::Task;
 use super::workload::Kind;
+use super::workload::companion;
 
 /// Where kube's in-cluster configuration looks.
 pub(super) const MOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";

@@ -7,12 +7,13 @@
 use serde_json::{Value, json};
 
 use super::cel::{Change, change, quoted, unchanged};
-use super::companions::{MANAGED_BY, companion};
+use super::companions::MANAGED_BY;
 use super::edits::Edits;
 use super::probes::CALLERS;
 use super::settings::INJECT;
 use super::sidecar;
 use super::task::Task;
+use super::workload::companion;
 
 const API: &str = "admissionregistration.k8s.io/v1";
 

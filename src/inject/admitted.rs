@@ -7,12 +7,12 @@
 
 use serde_json::Value;
 
-use super::companions::{FOLLOW, companion};
+use super::companions::FOLLOW;
 use super::settings::{INJECT, Settings, is_true};
 use super::steps::take;
 use super::task::{Task, containers};
 use super::verdict::Refusal;
-use super::workload::{Kind, Workload, strings, text};
+use super::workload::{Kind, Workload, companion, strings, text};
 use super::{Options, Surroundings, sidecar};
 
 /// The longest warning that clients are shown whole.

@@ -6,6 +6,7 @@ use super::account::Account;
 use super::network::Network;
 use super::rights::{self, Part};
 use super::task::Task;
+use super::workload::companion;
 
 /// What says that inject has made an object, and that `uninject` may leave it out.
 pub(super) const MANAGED_BY: (&str, &str) = ("app.kubernetes.io/managed-by", "sidescale");
@@ -15,11 +16,6 @@ pub(super) const FOLLOW: &str = "sidescale.dev/follow";
 
 /// The bounds of a policy for whoever has said nothing: enough to see a plan, which `observe` does not carry out.
 const MAX_REPLICAS: u64 = 10;
-
-/// What objects of this workload's fleet are called.
-pub(super) fn companion(workload: &str) -> String {
-    format!("sidescale-{workload}")
-}
 
 /// The ConfigMap that the sidecar reads its policy from.
 pub(super) fn policy_name(task: &Task) -> String {

@@ -3,10 +3,11 @@
 use serde_json::{Value, json};
 
 use super::account;
-use super::companions::{companion, object, policy_name, role};
+use super::companions::{object, policy_name, role};
 use super::rights::Part;
 use super::sidecar::{NAME, locked, names};
 use super::task::Task;
+use super::workload::companion;
 
 /// By this label on its pods a lead is found: its value is the Deployment's name.
 const LABEL: &str = "sidescale.dev/lead";

@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::companions::companion;
+use super::workload::companion;
 
 /// Whose account it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

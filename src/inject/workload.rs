@@ -165,6 +165,11 @@ pub(super) fn is_asked(object: &Value, selector: Option<&Selector>) -> Result<bo
     Ok(selector.is_some_and(|selector| selector.matches(&labels)))
 }
 
+/// What objects of this workload's fleet are called.
+pub(super) fn companion(workload: &str) -> String {
+    format!("sidescale-{workload}")
+}
+
 /// `deployment/bert`, of whatever kind it is.
 pub(super) fn described(object: &Value) -> String {
     let kind = object["kind"].as_str().unwrap_or("?").to_lowercase();
