@@ -187,7 +187,14 @@ impl Cluster {
             .flatten();
         let mut internal = addresses.filter(|address| address.type_ == "InternalIP");
         let address = internal.next().expect("a node has an address").address;
-        format!("{address}:{port}")
+        let address = format!("{address}:{port}");
+        // Pods are ready a moment before every node knows it, and until then the Service refuses.
+        eventually("the Service answers", SOON, async || {
+            let connected = tokio::net::TcpStream::connect(&address).await;
+            connected.map(drop).map_err(|error| error.to_string())
+        })
+        .await;
+        address
     }
 
     /// What the admin port of a pod answers, by way of the API server.
