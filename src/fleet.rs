@@ -17,7 +17,7 @@ pub mod channel;
 mod counted;
 mod lines;
 pub mod member;
-mod phase;
+pub(crate) mod phase;
 pub mod reach;
 pub mod spread;
 pub mod view;

@@ -114,10 +114,10 @@ pub fn inject(sources: &[Source], options: &Options) -> Result<Output, Vec<Refus
                     notes.extend(injected.notes);
                     changed += 1;
                 }
-                Err(these) => refusals.extend(these.into_iter().map(|refusal| Refusal {
-                    place: format!("{}: {}", document.place, refusal.place),
-                    ..refusal
-                })),
+                Err(these) => {
+                    let these = these.into_iter();
+                    refusals.extend(these.map(|refusal| refusal.within(&document.place)));
+                }
             }
         }
         if changed > before {
@@ -146,10 +146,7 @@ pub fn uninject(sources: &[Source]) -> Result<Output, Vec<Refusal>> {
             match restore(object) {
                 Ok(false) => {}
                 Ok(true) => restored.push(object.clone()),
-                Err(refusal) => refusals.push(Refusal {
-                    place: format!("{}: {}", document.place, refusal.place),
-                    ..refusal
-                }),
+                Err(refusal) => refusals.push(refusal.within(&document.place)),
             }
         }
         if restored.len() > before {

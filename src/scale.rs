@@ -12,7 +12,7 @@ mod error;
 pub mod fence;
 mod owner;
 mod scaler;
-mod view;
+pub(crate) mod view;
 
 pub use announcer::{Announcement, Announcer};
 pub use error::ScaleError;

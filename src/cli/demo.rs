@@ -7,8 +7,8 @@ use std::time::Duration;
 
 use anyhow::Context as _;
 use clap::{Args, ValueEnum};
-use tokio::signal::unix::{SignalKind, signal};
 
+use super::words::Signals;
 use super::{Failure, control_runtime};
 use crate::clock::{Clock, Timestamp};
 use crate::demo::arrivals::{Trace, servegen};
@@ -213,14 +213,9 @@ fn read_trace(path: &std::path::Path) -> Result<Trace, Failure> {
 }
 
 async fn asked_to_stop() {
-    let signals = signal(SignalKind::terminate())
-        .and_then(|terminate| Ok((terminate, signal(SignalKind::interrupt())?)));
-    let Ok((mut terminate, mut interrupt)) = signals else {
-        return std::future::pending().await;
-    };
-    tokio::select! {
-        _signal = terminate.recv() => {}
-        _signal = interrupt.recv() => {}
+    match Signals::new() {
+        Ok(mut signals) => signals.heard().await,
+        Err(_none) => std::future::pending().await,
     }
 }
 

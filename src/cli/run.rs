@@ -4,9 +4,9 @@ use std::io::Write as _;
 
 use anyhow::{Context as _, anyhow};
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::{info, warn};
 
+use super::words::Signals;
 use super::{Failure, entropy};
 use crate::app::{Connector, Sidecar, check_policy};
 use crate::clock::Clock;
@@ -73,9 +73,7 @@ pub(super) fn refused(wrong: &[ConfigError]) -> Failure {
 
 /// Runs until a signal, and then for as long as the drain takes. What it carries, it carries in `traffic`.
 pub(super) async fn until_told(config: Config, traffic: Tasks) -> Result<(), Failure> {
-    let other = |error: std::io::Error| Failure::Other(error.into());
-    let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
+    let mut signals = Signals::new()?;
     let sidecar = Sidecar {
         accounts: None,
         connector: config.cluster.clone().map(Connector::Configured),
@@ -89,16 +87,12 @@ pub(super) async fn until_told(config: Config, traffic: Tasks) -> Result<(), Fai
         .start()
         .map_err(|error| Failure::Input(error.into()))?;
     info!(listen = ?running.routes(), admin = %running.admin(), "running");
-    tokio::select! {
-        _signal = terminate.recv() => {}
-        _signal = interrupt.recv() => {}
-    }
+    signals.heard().await;
     info!("asked to end: draining");
     tokio::select! {
         () = running.drain() => info!("drained"),
         // Whoever asks twice means it.
-        _signal = interrupt.recv() => {}
-        _signal = terminate.recv() => {}
+        () = signals.heard() => {}
     }
     Ok(())
 }

@@ -5,10 +5,9 @@ use std::path::PathBuf;
 
 use anyhow::Context as _;
 use clap::Args;
-use tokio::signal::unix::{SignalKind, signal};
 use tracing::info;
 
-use super::words::{input, print};
+use super::words::{Signals, input, print};
 use super::{Failure, control_runtime};
 use crate::app::Connector;
 use crate::clock::Clock;
@@ -82,9 +81,7 @@ impl Webhook {
     }
 
     async fn run(self) -> Result<(), Failure> {
-        let other = |error: std::io::Error| Failure::Other(error.into());
-        let mut terminate = signal(SignalKind::terminate()).map_err(other)?;
-        let mut interrupt = signal(SignalKind::interrupt()).map_err(other)?;
+        let mut signals = Signals::new()?;
         let account = config::Cluster {
             kubeconfig: self.kubeconfig,
             namespace: Some(self.namespace.clone()),
@@ -114,16 +111,12 @@ impl Webhook {
             .with_context(|| format!("cannot listen on {} (check --listen)", self.listen))
             .map_err(Failure::Input)?;
         info!(listen = %running.address(), "running");
-        tokio::select! {
-            _signal = terminate.recv() => {}
-            _signal = interrupt.recv() => {}
-        }
+        signals.heard().await;
         info!("asked to end: answering what still comes");
         tokio::select! {
             () = running.drain() => {}
             // Whoever asks twice means it.
-            _signal = interrupt.recv() => {}
-            _signal = terminate.recv() => {}
+            () = signals.heard() => {}
         }
         Ok(())
     }

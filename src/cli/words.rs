@@ -5,9 +5,37 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context as _, anyhow};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 use super::Failure;
 use crate::units::parse_duration;
+
+/// SIGTERM and SIGINT, which both ask a process to end.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+// === impl Signals ===
+
+impl Signals {
+    /// From now on they are heard here and end nothing by themselves.
+    pub(super) fn new() -> Result<Self, Failure> {
+        let other = |error: std::io::Error| Failure::Other(error.into());
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).map_err(other)?,
+            interrupt: signal(SignalKind::interrupt()).map_err(other)?,
+        })
+    }
+
+    /// The next one of either.
+    pub(super) async fn heard(&mut self) {
+        tokio::select! {
+            _signal = self.terminate.recv() => {}
+            _signal = self.interrupt.recv() => {}
+        }
+    }
+}
 
 /// Writes a file as a whole or not at all.
 pub(super) fn write_whole(flag: &str, path: &Path, text: &str) -> Result<(), Failure> {

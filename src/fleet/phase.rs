@@ -28,7 +28,7 @@ pub(super) fn phase(pod: &Pod, was_ready: bool) -> PodPhase {
     if pod.metadata.deletion_timestamp.is_some() {
         return PodPhase::Terminating;
     }
-    let is_ready = ready_condition(pod).is_some_and(|ready| ready.status == "True");
+    let is_ready = is_ready(pod);
     let is_running = status_phase(pod) == Some("Running");
     match (is_ready, was_ready, is_running) {
         (true, _, _) => PodPhase::Ready,
@@ -36,6 +36,11 @@ pub(super) fn phase(pod: &Pod, was_ready: bool) -> PodPhase {
         (false, false, true) => PodPhase::Starting,
         (false, false, false) => PodPhase::Pending,
     }
+}
+
+/// Whether Kubernetes says that it is Ready.
+pub(crate) fn is_ready(pod: &Pod) -> bool {
+    ready_condition(pod).is_some_and(|ready| ready.status == "True")
 }
 
 /// Whether the object itself shows that the pod was Ready once, though it is not now.

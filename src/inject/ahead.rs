@@ -8,11 +8,11 @@ use serde_json::{Value, json};
 use super::admission_policy;
 use super::documents::{self, Document, Source};
 use super::settings::{INJECT, PREFIX, Settings};
-use super::steps::take;
+use super::steps::{asked, take};
 use super::task::Task;
 use super::verdict::{Note, Refusal};
-use super::workload::{Kind, Workload, described, is_asked};
-use super::{Options, Output, Surroundings, read_all, restore};
+use super::workload::{Kind, Workload, described};
+use super::{Options, Output, Surroundings, read_all};
 
 /// What is wanted of [`ahead`].
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,10 +44,10 @@ pub fn ahead(sources: &[Source], options: &Options, wanted: Ahead) -> Result<Out
                     notes.extend(these);
                     changed += 1;
                 }
-                Err(these) => refusals.extend(these.into_iter().map(|refusal| Refusal {
-                    place: format!("{}: {}", document.place, refusal.place),
-                    ..refusal
-                })),
+                Err(these) => {
+                    let these = these.into_iter();
+                    refusals.extend(these.map(|refusal| refusal.within(&document.place)));
+                }
             }
         }
     }
@@ -72,12 +72,9 @@ fn of_workload(
     wanted: Ahead,
 ) -> Result<Option<Objects>, Vec<Refusal>> {
     let one = |refusal| vec![refusal];
-    if !is_asked(object, options.selector.as_ref()).map_err(one)? {
+    let Some(object) = asked(object, options).map_err(one)? else {
         return Ok(None);
-    }
-    let mut object = object.clone();
-    // A manifest that has been injected is read as it was before.
-    restore(&mut object).map_err(one)?;
+    };
     let workload = Workload::of(&object).map_err(one)?;
     let Some(workload) = workload.filter(|workload| workload.kind == Kind::Deployment) else {
         return Err(one(Refusal::new(

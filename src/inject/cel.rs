@@ -34,9 +34,7 @@ struct Way {
 /// The change that the step `patch` made, of which `before` tells the place by names; `was` is what stood there in the template.
 pub(super) fn change(before: &Before, patch: &Value, was: Option<&Value>) -> Change {
     let at: Vec<String> = steps(&before.at).collect();
-    let (last, parent) = at
-        .split_last()
-        .map_or(("", &at[..]), |(last, parent)| (last.as_str(), parent));
+    let (last, parent) = apart(&at);
     if last.contains('=') && was.is_none() {
         return insertion(parent, last, patch);
     }
@@ -60,17 +58,19 @@ pub(super) fn change(before: &Before, patch: &Value, was: Option<&Value>) -> Cha
 /// That at `at` stands what stood there in the template.
 pub(super) fn unchanged(at: &str, was: Option<&Value>) -> String {
     let at: Vec<String> = steps(at).collect();
-    let (last, parent) = at
-        .split_last()
-        .map_or(("", &at[..]), |(last, parent)| (last.as_str(), parent));
+    let (last, parent) = apart(&at);
     Way::to_what_was(parent, last, was).guards.join(" && ")
+}
+
+/// The last step of a way, and those before it.
+fn apart(at: &[String]) -> (&str, &[String]) {
+    at.split_last()
+        .map_or(("", at), |(last, parent)| (last.as_str(), parent))
 }
 
 /// A new item of a list, which may not be there yet.
 fn insertion(list: &[String], item: &str, patch: &Value) -> Change {
-    let (field, parent) = list
-        .split_last()
-        .map_or(("", list), |(field, parent)| (field.as_str(), parent));
+    let (field, parent) = apart(list);
     let mut way = Way::along(parent);
     let holder = way.here.clone();
     way.here = format!("{holder}.{field}");

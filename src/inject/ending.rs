@@ -8,7 +8,7 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::settings::Settings;
+use super::settings::LEAST_GRACE;
 use super::task::Task;
 
 /// For the server's own end after the drain, and the sidecar's after it.
@@ -16,7 +16,7 @@ const MARGIN: Duration = Duration::from_secs(10);
 /// Kubernetes' own, where a pod says nothing.
 const KUBERNETES_GRACE: u64 = 30;
 /// `sidescale run`'s own.
-const PROPAGATION: u64 = 5;
+pub(super) const PROPAGATION: u64 = 5;
 
 /// How a pod ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,7 +37,7 @@ pub(super) fn prepare(task: &mut Task) -> Ending {
     let propagation = hook(task);
     let written = task.in_pod("/terminationGracePeriodSeconds").as_u64();
     let has = written.unwrap_or(KUBERNETES_GRACE);
-    let least = Settings::least_grace().as_secs();
+    let least = LEAST_GRACE.as_secs();
     let grace = match task.settings.grace {
         Some(grace) => grace.as_secs(),
         None => has.saturating_sub(MARGIN.as_secs()).max(least),

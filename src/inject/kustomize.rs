@@ -29,10 +29,10 @@ pub fn component(sources: &[Source], options: &Options) -> Result<Component, Vec
             match injected(object, &surroundings, options) {
                 Ok(None) => {}
                 Ok(Some(injected)) => component.add(object, injected),
-                Err(these) => refusals.extend(these.into_iter().map(|refusal| Refusal {
-                    place: format!("{}: {}", document.place, refusal.place),
-                    ..refusal
-                })),
+                Err(these) => {
+                    let these = these.into_iter();
+                    refusals.extend(these.map(|refusal| refusal.within(&document.place)));
+                }
             }
         }
     }

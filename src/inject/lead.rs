@@ -5,12 +5,11 @@ use serde_json::{Value, json};
 use super::account;
 use super::companions::{object, policy_name, role};
 use super::rights::Part;
-use super::sidecar::{NAME, locked, names};
+use super::sidecar::{NAME, locked, names, own_ports};
 use super::task::Task;
 use super::workload::companion;
+use crate::leader::preference::LABEL_LEAD;
 
-/// By this label on its pods a lead is found: its value is the Deployment's name.
-const LABEL: &str = "sidescale.dev/lead";
 /// One leads, and one takes over at once.
 const REPLICAS: u32 = 2;
 
@@ -28,7 +27,7 @@ pub(super) fn of(task: &mut Task, image: &str) -> Vec<Value> {
     let name = format!("{}-lead", companion(&target));
     let mut objects = vec![object(task, "v1", "ServiceAccount", &name, json!({}))];
     objects.extend(role(task, Part::Lead, &name, &name));
-    let labels = json!({ LABEL: target });
+    let labels = json!({ LABEL_LEAD: target });
     let spec = json!({
         "replicas": REPLICAS,
         "selector": {"matchLabels": labels},
@@ -46,14 +45,7 @@ pub(super) fn of(task: &mut Task, image: &str) -> Vec<Value> {
 
 fn pod(task: &Task, account: &str, image: &str) -> Value {
     let (admin, member) = (task.settings.admin_port, task.settings.member_port);
-    let mut env = Vec::new();
-    if admin != 9090 {
-        env.push(json!({"name": "SIDESCALE_ADMIN", "value": format!("0.0.0.0:{admin}")}));
-    }
-    if member != 9190 {
-        env.push(json!({"name": "SIDESCALE_MEMBER", "value": format!("0.0.0.0:{member}")}));
-    }
-    env.extend(names());
+    let env: Vec<Value> = own_ports(&task.settings).chain(names()).collect();
     let container = json!({
         "name": NAME,
         "image": image,

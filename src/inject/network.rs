@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::ports::Route;
 use super::task::Task;
 use super::workload::{Workload, described, strings};
+use crate::leader::preference::LABEL_LEAD;
 
 /// Which NetworkPolicy comes with a fleet.
 ///
@@ -37,7 +38,7 @@ impl Network {
         let port = task.settings.member_port;
         let own = selector(task);
         // A lead's pods are none of the Deployment's.
-        let leads = json!({"matchLabels": {"sidescale.dev/lead": task.workload.name}});
+        let leads = json!({"matchLabels": {LABEL_LEAD: task.workload.name}});
         let members = json!({
             "from": [{"podSelector": own}, {"podSelector": leads}],
             "ports": [{"protocol": "TCP", "port": port}],

@@ -20,7 +20,7 @@ const OTHERS: [&str; 5] = ["paused", "resume", "term", "original-min", "original
 type Wrong = (String, String);
 
 /// The least grace period that is given to a pod whose manifest asks for less: `sidecar.yaml` has it.
-const GRACE: Duration = Duration::from_secs(50);
+pub(super) const LEAST_GRACE: Duration = Duration::from_secs(50);
 
 /// What is wanted of one workload.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -43,7 +43,7 @@ pub(super) struct Settings {
     pub(super) passive: bool,
     /// `auto`, `http1` or `h2c`.
     pub(super) upstream_protocol: Option<String>,
-    /// How long a drain may take; `None`: what the pod's grace period leaves, at least [`Settings::least_grace`].
+    /// How long a drain may take; `None`: what the pod's grace period leaves, at least [`LEAST_GRACE`].
     pub(super) grace: Option<Duration>,
     /// The server's own preStop hook waits for the drain.
     pub(super) hook_is_composed: bool,
@@ -105,11 +105,6 @@ impl Settings {
         } else {
             Err(refusals)
         }
-    }
-
-    /// The least that a drain is given where nobody says.
-    pub(super) fn least_grace() -> Duration {
-        GRACE
     }
 
     fn take(&mut self, name: &str, text: &str) -> Result<(), Wrong> {

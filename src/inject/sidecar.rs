@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 
 use super::account;
 use super::companions::policy_name;
-use super::ending::{Ending, drained};
+use super::ending::{Ending, PROPAGATION, drained};
 use super::ports::Route;
+use super::settings::Settings;
 use super::task::Task;
 use super::workload::Kind;
 
@@ -50,17 +51,11 @@ pub(super) fn insert(task: &mut Task, image: &str, classic: bool, settled: &Sett
         let edited = task.edits.insert(&at, false, account::volume());
         task.check(edited);
     }
-    let shown = task.edits.get(&format!(
-        "{}/metadata/annotations/kubectl.kubernetes.io~1default-container",
-        task.workload.kind.template()
-    ));
-    if classic && shown.is_none() {
+    let template = task.workload.kind.template();
+    let at = format!("{template}/metadata/annotations/kubectl.kubernetes.io~1default-container");
+    if classic && task.edits.get(&at).is_none() {
         // kubectl logs and exec would else take the first.
         let server = json!(task.server);
-        let at = format!(
-            "{}/metadata/annotations/kubectl.kubernetes.io~1default-container",
-            task.workload.kind.template()
-        );
         let edited = task.edits.set(&at, server);
         task.check(edited);
     }
@@ -118,52 +113,57 @@ fn container(task: &Task, image: &str, classic: bool, settled: &Settled<'_>) -> 
 /// What differs from the defaults of `sidescale run`, and who the pod is.
 fn environment(task: &Task, settled: &Settled<'_>) -> Vec<Value> {
     let settings = &task.settings;
-    let mut list = Vec::new();
-    let mut set = |name: &str, value: String| list.push(json!({"name": name, "value": value}));
     let each = |address: &dyn Fn(&Route) -> String| {
         let all: Vec<String> = settled.routes.iter().map(address).collect();
         all.join(",")
     };
-    set(
-        "SIDESCALE_LISTEN",
-        each(&|route| format!("0.0.0.0:{}", route.listen)),
-    );
-    set(
-        "SIDESCALE_UPSTREAM",
-        each(&|route| format!("127.0.0.1:{}", route.upstream)),
-    );
+    let mut list = vec![
+        variable(
+            "SIDESCALE_LISTEN",
+            each(&|route| format!("0.0.0.0:{}", route.listen)),
+        ),
+        variable(
+            "SIDESCALE_UPSTREAM",
+            each(&|route| format!("127.0.0.1:{}", route.upstream)),
+        ),
+    ];
     if settled.ready != "tcp" {
-        set("SIDESCALE_UPSTREAM_READY", settled.ready.to_owned());
+        list.push(variable("SIDESCALE_UPSTREAM_READY", settled.ready));
     }
     if let Some(protocol) = &settings.upstream_protocol {
-        set("SIDESCALE_UPSTREAM_PROTOCOL", protocol.clone());
+        list.push(variable("SIDESCALE_UPSTREAM_PROTOCOL", protocol));
     }
-    if settings.admin_port != 9090 {
-        set(
-            "SIDESCALE_ADMIN",
-            format!("0.0.0.0:{}", settings.admin_port),
-        );
+    list.extend(own_ports(settings));
+    if settled.ending.propagation != PROPAGATION {
+        let propagation = format!("{}s", settled.ending.propagation);
+        list.push(variable("SIDESCALE_PROPAGATION", propagation));
     }
-    if settings.member_port != 9190 {
-        set(
-            "SIDESCALE_MEMBER",
-            format!("0.0.0.0:{}", settings.member_port),
-        );
-    }
-    if settled.ending.propagation != 5 {
-        set(
-            "SIDESCALE_PROPAGATION",
-            format!("{}s", settled.ending.propagation),
-        );
-    }
-    set("SIDESCALE_GRACE", format!("{}s", settled.ending.grace));
+    list.push(variable(
+        "SIDESCALE_GRACE",
+        format!("{}s", settled.ending.grace),
+    ));
     if !is_in_the_cluster(task) {
-        set("SIDESCALE_NO_CLUSTER", "true".to_owned());
+        list.push(variable("SIDESCALE_NO_CLUSTER", "true"));
     } else if settled.follows {
-        set("SIDESCALE_FOLLOW", "true".to_owned());
+        list.push(variable("SIDESCALE_FOLLOW", "true"));
     }
     list.extend(names());
     list
+}
+
+fn variable(name: &str, value: impl Into<String>) -> Value {
+    json!({"name": name, "value": value.into()})
+}
+
+/// Where it listens for others than clients, as far as that is not the default.
+pub(super) fn own_ports(settings: &Settings) -> impl Iterator<Item = Value> {
+    let usual = Settings::default();
+    let ports = [
+        ("SIDESCALE_ADMIN", settings.admin_port, usual.admin_port),
+        ("SIDESCALE_MEMBER", settings.member_port, usual.member_port),
+    ];
+    let others = ports.into_iter().filter(|(_, port, usual)| port != usual);
+    others.map(|(name, port, _)| variable(name, format!("0.0.0.0:{port}")))
 }
 
 /// Who the pod is.

@@ -29,12 +29,9 @@ pub(super) fn injected(
     options: &Options,
 ) -> Result<Option<Injected>, Vec<Refusal>> {
     let one = |refusal| vec![refusal];
-    if !is_asked(object, options.selector.as_ref()).map_err(one)? {
+    let Some(object) = asked(object, options).map_err(one)? else {
         return Ok(None);
-    }
-    let mut object = object.clone();
-    // Twice is once.
-    restore(&mut object).map_err(one)?;
+    };
     let Some(workload) = Workload::of(&object).map_err(one)? else {
         return Err(one(Refusal::new(
             described(&object),
@@ -65,6 +62,17 @@ pub(super) fn injected(
         companions,
         notes: task.notes,
     }))
+}
+
+/// The object as it was before anything was injected; `Ok(None)`: nobody asked.
+pub(super) fn asked(object: &Value, options: &Options) -> Result<Option<Value>, Refusal> {
+    if !is_asked(object, options.selector.as_ref())? {
+        return Ok(None);
+    }
+    let mut object = object.clone();
+    // Twice is once.
+    restore(&mut object)?;
+    Ok(Some(object))
 }
 
 /// All steps; the companions of the workload, or what was refused.

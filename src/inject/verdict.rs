@@ -48,6 +48,12 @@ impl Refusal {
         }
     }
 
+    /// The same, with the document that its workload stands in.
+    pub(super) fn within(mut self, document: &str) -> Self {
+        self.place = format!("{document}: {}", self.place);
+        self
+    }
+
     pub(super) fn malformed(place: &str, malformed: &Malformed) -> Self {
         Self::new(
             place,

@@ -129,7 +129,7 @@ fn count(value: Option<i32>) -> u32 {
 }
 
 /// A label selector in the form that a list request takes.
-fn query(selector: &LabelSelector) -> String {
+pub(crate) fn query(selector: &LabelSelector) -> String {
     let equal = selector
         .match_labels
         .iter()

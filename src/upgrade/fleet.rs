@@ -12,6 +12,8 @@ use serde_json::json;
 
 use super::{Error, SIDECAR};
 use crate::clock::Clock;
+use crate::fleet::phase::is_ready;
+use crate::scale::view::query;
 
 /// How often a pod is looked at.
 const LOOK: Duration = Duration::from_millis(500);
@@ -286,14 +288,7 @@ impl Member {
 
 fn selector(deployment: &Deployment) -> ListParams {
     let selector = deployment.spec.as_ref().map(|spec| &spec.selector);
-    let labels = selector
-        .and_then(|selector| selector.match_labels.clone())
-        .unwrap_or_default();
-    let labels: Vec<String> = labels
-        .iter()
-        .map(|(key, value)| format!("{key}={value}"))
-        .collect();
-    ListParams::default().labels(&labels.join(","))
+    ListParams::default().labels(&selector.map(query).unwrap_or_default())
 }
 
 fn status_of(pod: &Pod) -> Option<ContainerStatus> {
@@ -301,13 +296,4 @@ fn status_of(pod: &Pod) -> Option<ContainerStatus> {
     let lists = [&status.init_container_statuses, &status.container_statuses];
     let mut all = lists.into_iter().flatten().flatten();
     all.find(|one| one.name == SIDECAR).cloned()
-}
-
-fn is_ready(pod: &Pod) -> bool {
-    let conditions = pod
-        .status
-        .as_ref()
-        .and_then(|status| status.conditions.as_deref());
-    let mut conditions = conditions.unwrap_or_default().iter();
-    conditions.any(|one| one.type_ == "Ready" && one.status == "True")
 }

@@ -3,7 +3,6 @@
 //! `admission` holds what `inject --rbac --admission-policy` says about each case (`UPDATE_EXPECT=1` writes it anew). That a real API
 //! server evaluates the policies is held in `tests/cluster`.
 
-use std::fmt::Write as _;
 use std::path::PathBuf;
 
 use proptest::prelude::*;
@@ -11,7 +10,7 @@ use serde_json::{Value, json};
 use sidescale::inject::{self, Admission, Ahead, Options, Refusal, Source};
 
 use super::hostile::{at, odd, places};
-use super::{CASES, case, objects, options};
+use super::{CASES, assert_approved, case, objects, options};
 
 const BOTH: Ahead = Ahead {
     rbac: true,
@@ -22,26 +21,8 @@ const BOTH: Ahead = Ahead {
 fn what_is_applied_ahead_is_as_it_was_read_and_approved() {
     let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/inject/admission");
     for name in CASES {
-        let mut out = String::new();
-        match inject::ahead(&[case(name)], &options(name), BOTH) {
-            Ok(output) => {
-                for note in &output.notes {
-                    writeln!(out, "# {note}").expect("a string takes all");
-                }
-                out.push_str(&output.manifests);
-            }
-            Err(refusals) => {
-                for refusal in refusals {
-                    writeln!(out, "refused: {refusal}").expect("a string takes all");
-                }
-            }
-        }
-        let approved = folder.join(format!("{name}.out"));
-        if std::env::var_os("UPDATE_EXPECT").is_some() {
-            std::fs::write(&approved, &out).expect("the folder can be written");
-        }
-        let approved = std::fs::read_to_string(&approved).unwrap_or_default();
-        assert_eq!(approved, out, "{name}: if this is meant, UPDATE_EXPECT=1");
+        let written = inject::ahead(&[case(name)], &options(name), BOTH);
+        assert_approved(&folder, name, written);
     }
 }
 

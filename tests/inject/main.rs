@@ -9,10 +9,10 @@ mod hostile;
 mod kustomize;
 
 use std::fmt::Write as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use serde_json::Value;
-use sidescale::inject::{self, Network, Options, Selector, Source};
+use sidescale::inject::{self, Network, Options, Output, Refusal, Selector, Source};
 
 /// Every case.
 pub(crate) const CASES: [&str; 17] = [
@@ -83,27 +83,33 @@ fn every_case_is_as_it_was_read_and_approved() {
     manifests.sort();
     assert_eq!(manifests, CASES, "a case is in the list and in the folder");
     for name in CASES {
-        let mut out = String::new();
-        match inject::inject(&[case(name)], &options(name)) {
-            Ok(output) => {
-                for note in &output.notes {
-                    writeln!(out, "# {note}").expect("a string takes all");
-                }
-                out.push_str(&output.manifests);
-            }
-            Err(refusals) => {
-                for refusal in refusals {
-                    writeln!(out, "refused: {refusal}").expect("a string takes all");
-                }
-            }
-        }
-        let approved = folder().join(format!("{name}.out"));
-        if std::env::var_os("UPDATE_EXPECT").is_some() {
-            std::fs::write(&approved, &out).expect("the folder can be written");
-        }
-        let approved = std::fs::read_to_string(&approved).unwrap_or_default();
-        assert_eq!(approved, out, "{name}: if this is meant, UPDATE_EXPECT=1");
+        let written = inject::inject(&[case(name)], &options(name));
+        assert_approved(&folder(), name, written);
     }
+}
+
+/// That all that is said and written about a case is what `folder` has beside its name.
+pub(crate) fn assert_approved(folder: &Path, name: &str, written: Result<Output, Vec<Refusal>>) {
+    let mut out = String::new();
+    match written {
+        Ok(output) => {
+            for note in &output.notes {
+                writeln!(out, "# {note}").expect("a string takes all");
+            }
+            out.push_str(&output.manifests);
+        }
+        Err(refusals) => {
+            for refusal in refusals {
+                writeln!(out, "refused: {refusal}").expect("a string takes all");
+            }
+        }
+    }
+    let approved = folder.join(format!("{name}.out"));
+    if std::env::var_os("UPDATE_EXPECT").is_some() {
+        std::fs::write(&approved, &out).expect("the folder can be written");
+    }
+    let approved = std::fs::read_to_string(&approved).unwrap_or_default();
+    assert_eq!(approved, out, "{name}: if this is meant, UPDATE_EXPECT=1");
 }
 
 #[test]
