@@ -2,9 +2,11 @@
 //!
 //! As vLLM does, it does not listen before its weights are loaded, runs a bounded number of sequences together, each a
 //! little slower the fuller the batch, lets the rest wait in order, streams tokens as server-sent events, and cuts
-//! everything when it is stopped. `POST /v1/completions` takes `OpenAI`'s `max_tokens` and `stream`; `GET /health` is 200.
+//! everything when it is stopped. `POST /v1/completions` takes `OpenAI`'s `max_tokens` and `stream`; `GET /health` is 200. It
+//! speaks HTTP/1.1 and HTTP/2 by prior knowledge, and gRPC (see `calls`).
 
 mod batch;
+mod calls;
 mod completions;
 mod generation;
 
@@ -14,13 +16,14 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use hyper_util::rt::TokioIo;
+use hyper_util::server::conn::auto;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::{TcpSocket, TcpStream};
 use tokio::sync::watch;
 
 use self::batch::Batch;
 use crate::clock::Clock;
-use crate::lifecycle::Tasks;
+use crate::lifecycle::{Tasks, TasksHandle};
 
 /// Connections the kernel holds until they are accepted: the size of a burst that is not refused. Linux caps it at
 /// `net.core.somaxconn`, 4096 by default.
@@ -158,6 +161,7 @@ impl ModelServer {
                     Arc::clone(&self.batch),
                     self.settings.clone(),
                     self.clock.clone(),
+                    connections.handle(),
                 )),
                 Err(error) => {
                     tracing::warn!(%address, %error, "the model server cannot accept a connection");
@@ -200,26 +204,33 @@ impl Gauge {
     }
 }
 
-async fn serve(stream: TcpStream, batch: Arc<Batch>, settings: Settings, clock: Clock) {
+async fn serve(
+    stream: TcpStream,
+    batch: Arc<Batch>,
+    settings: Settings,
+    clock: Clock,
+    tasks: TasksHandle,
+) {
     // Tokens are small writes; held back by Nagle's algorithm they would arrive in clumps.
     if let Err(error) = stream.set_nodelay(true) {
         tracing::debug!(%error, "a connection of the model server was gone at once");
         return;
     }
-    converse(stream, batch, settings, clock).await;
+    converse(stream, batch, settings, clock, tasks).await;
 }
 
 /// One connection, on whatever carries it.
 async fn converse(
-    stream: impl AsyncRead + AsyncWrite + Unpin + 'static,
+    stream: impl AsyncRead + AsyncWrite + Send + Unpin + 'static,
     batch: Arc<Batch>,
     settings: Settings,
     clock: Clock,
+    tasks: TasksHandle,
 ) {
     let service = hyper::service::service_fn(move |request| {
         completions::answer(request, Arc::clone(&batch), settings.clone(), clock.clone())
     });
-    let served = hyper::server::conn::http1::Builder::new()
+    let served = auto::Builder::new(tasks)
         .serve_connection(TokioIo::new(stream), service)
         .await;
     if let Err(error) = served {

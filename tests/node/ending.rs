@@ -28,7 +28,13 @@ async fn no_stream_breaks(name: &str, classic: bool) {
     let (rounds, stream) = (wish("SIDESCALE_ROUNDS", 1), wish("SIDESCALE_STREAM", 20));
     cluster.apply(&injected(&plain(PODS, 2), classic)).await;
     cluster.is_rolled_out(TARGET, SOON).await;
-    let clients = [(Way::Fresh, 4), (Way::Kept, 4), (Way::Stream(stream), 8)];
+    let long_ones = [Way::Stream(stream), Way::Call(stream)];
+    let clients = [
+        (Way::Fresh, 4),
+        (Way::Kept, 4),
+        (long_ones[0], 8),
+        (long_ones[1], 8),
+    ];
     let visitors = Visitors::start(&cluster.address(TARGET).await, &clients);
     // Pods are replaced one after the other, and each waits for its streams.
     let long = SOON + Duration::from_secs(u64::from(2 * PODS * stream));
@@ -47,8 +53,10 @@ async fn no_stream_breaks(name: &str, classic: bool) {
         }
     }
     let seen = visitors.assert_none_failed("the end");
-    let of_streams = seen.served.get(&Way::Stream(stream)).copied().unwrap_or(0);
-    assert!(of_streams >= 8, "{:?}", seen.served);
+    for way in long_ones {
+        let of_streams = seen.served.get(&way).copied().unwrap_or(0);
+        assert!(of_streams >= 8, "{:?}", seen.served);
+    }
     cluster.print(&format!(
         "{rounds} rollouts and scale-downs, none failed of {:?}",
         seen.served

@@ -5,7 +5,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use bytes::Bytes;
 use http::Request;
-use http::header::{CONNECTION, CONTENT_TYPE, HOST};
+use http::header::{CONNECTION, CONTENT_TYPE, HOST, TE};
 use http_body_util::{BodyExt as _, Full};
 use hyper::client::conn::http1::{SendRequest, handshake};
 use hyper_util::rt::TokioIo;
@@ -22,6 +22,8 @@ pub(crate) enum Way {
     Kept,
     /// The same, with streams of about so many seconds.
     Stream(u32),
+    /// Calls of gRPC on one connection of HTTP/2, each a stream of about so many seconds.
+    Call(u32),
 }
 
 /// Clients at work; dropped, they end with what is in flight.
@@ -38,6 +40,9 @@ pub(crate) struct Seen {
     /// What went wrong.
     pub(crate) failed: Vec<String>,
 }
+
+/// The server takes 25 ms for one: these are of a second.
+const TOKENS: u32 = 40;
 
 type Trouble = Box<dyn std::error::Error + Send + Sync>;
 
@@ -97,7 +102,11 @@ impl Visitors {
 impl Visitor {
     async fn work(self) {
         loop {
-            if let Err(trouble) = self.visit().await {
+            let visited = match self.way {
+                Way::Call(seconds) => self.call(seconds).await,
+                Way::Fresh | Way::Kept | Way::Stream(_) => self.visit().await,
+            };
+            if let Err(trouble) = visited {
                 let at = self.clock.now().timestamp.as_millis();
                 let failed = format!("at {at} ms, {:?}: {trouble:?}", self.way);
                 lock(&self.seen).failed.push(failed);
@@ -123,10 +132,9 @@ impl Visitor {
 
     /// One request; whether its answer is the connection's last.
     async fn ask(&self, sender: &mut SendRequest<Full<Bytes>>) -> Result<bool, Trouble> {
-        // The server takes 25 ms for a token.
         let (tokens, stream) = match self.way {
             Way::Fresh | Way::Kept => (20, false),
-            Way::Stream(seconds) => (seconds * 40, true),
+            Way::Stream(seconds) | Way::Call(seconds) => (seconds * TOKENS, true),
         };
         let body = format!(r#"{{"max_tokens": {tokens}, "stream": {stream}}}"#);
         sender.ready().await?;
@@ -147,8 +155,62 @@ impl Visitor {
         if !status.is_success() || !is_whole {
             return Err(format!("{status}: {text}").into());
         }
-        *lock(&self.seen).served.entry(self.way).or_default() += 1;
+        self.count();
         Ok(is_last)
+    }
+
+    /// Calls on one connection until its pod says that it takes no more. A call that crosses that word was not taken, by the
+    /// pod's own word: it is made elsewhere, as every client of gRPC does by itself.
+    async fn call(&self, seconds: u32) -> Result<(), Trouble> {
+        let stream = TcpStream::connect(&self.address).await?;
+        let (sender, connection) = h2::client::handshake(stream).await?;
+        self.tasks.spawn(async move {
+            // As above.
+            drop(connection.await);
+        });
+        loop {
+            // An error before anything was sent: the word had come.
+            let Ok(mut sender) = sender.clone().ready().await else {
+                return Ok(());
+            };
+            let uri = format!("http://{}/sidescale.demo.Model/Complete", self.address);
+            let request = Request::post(uri)
+                .header(CONTENT_TYPE, "application/grpc+json")
+                .header(TE, "trailers")
+                .body(())?;
+            let Ok((response, mut body)) = sender.send_request(request, false) else {
+                return Ok(());
+            };
+            let json = format!(r#"{{"max_tokens": {}}}"#, seconds * TOKENS);
+            let mut message = vec![0];
+            message.extend(u32::try_from(json.len())?.to_be_bytes());
+            message.extend(json.into_bytes());
+            let sent = body.send_data(message.into(), true);
+            let (head, mut body) = match response.await {
+                Ok(response) => response.into_parts(),
+                Err(error) if error.is_go_away() && error.is_remote() => return Ok(()),
+                Err(error) => return Err(error.into()),
+            };
+            sent?;
+            let mut bytes = 0;
+            while let Some(data) = body.data().await {
+                let data = data?;
+                body.flow_control().release_capacity(data.len())?;
+                bytes += data.len();
+            }
+            let trailers = body.trailers().await?.unwrap_or_default();
+            let status = trailers
+                .get("grpc-status")
+                .or(head.headers.get("grpc-status"));
+            if !head.status.is_success() || status.is_none_or(|status| status != "0") {
+                return Err(format!("{head:?}, {bytes} bytes, {trailers:?}").into());
+            }
+            self.count();
+        }
+    }
+
+    fn count(&self) {
+        *lock(&self.seen).served.entry(self.way).or_default() += 1;
     }
 }
 

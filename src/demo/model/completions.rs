@@ -1,7 +1,8 @@
-//! Requests and answers: `OpenAI`'s completions, plain and streamed.
+//! Requests and answers: `OpenAI`'s completions, plain, streamed, and as calls of gRPC.
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::stream;
@@ -13,10 +14,10 @@ use http_body_util::{BodyExt as _, Full, Limited, StreamBody};
 use hyper::body::Incoming;
 use serde::Deserialize;
 
-use super::Settings;
 use super::batch::Batch;
 use super::generation::{Generation, Piece};
-use crate::clock::Clock;
+use super::{Settings, calls};
+use crate::clock::{Clock, Instant};
 
 /// The longest prompt that is read, in bytes. It is thrown away; the limit keeps one request from filling the memory.
 const LONGEST_REQUEST: usize = 1024 * 1024;
@@ -27,7 +28,7 @@ const MOST_TOKENS: u32 = 100_000;
 /// What a token looks like.
 const TOKEN: &str = " token";
 
-type Body = UnsyncBoxBody<Bytes, Infallible>;
+pub(super) type Body = UnsyncBoxBody<Bytes, Infallible>;
 
 /// What is read of a request.
 #[derive(Deserialize)]
@@ -46,7 +47,10 @@ pub(super) async fn answer(
     Ok(match (request.method(), request.uri().path()) {
         (&Method::GET, "/health") => plain(StatusCode::OK, "{}"),
         (&Method::POST, "/v1/completions") => complete(request, batch, settings, clock).await,
-        (_, "/health" | "/v1/completions") => plain(StatusCode::METHOD_NOT_ALLOWED, "{}"),
+        (&Method::POST, calls::PATH) => call(request, batch, settings, clock).await,
+        (_, "/health" | "/v1/completions" | calls::PATH) => {
+            plain(StatusCode::METHOD_NOT_ALLOWED, "{}")
+        }
         _ => refuse(
             StatusCode::NOT_FOUND,
             "only /v1/completions and /health are here",
@@ -61,21 +65,11 @@ async fn complete(
     clock: Clock,
 ) -> Response<Body> {
     let arrived = clock.instant();
-    let body = Limited::new(request.into_body(), LONGEST_REQUEST);
-    let asked = match body.collect().await {
-        Ok(body) => serde_json::from_slice::<Completion>(&body.to_bytes()),
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
-    };
-    let asked = match asked {
+    let asked = match read(request).await.and_then(|body| parse(&body)) {
         Ok(asked) => asked,
-        Err(error) => return refuse(StatusCode::BAD_REQUEST, &error.to_string()),
+        Err(why) => return refuse(StatusCode::BAD_REQUEST, &why),
     };
-    let tokens = asked.max_tokens.unwrap_or(settings.tokens);
-    let tokens = tokens.clamp(1, MOST_TOKENS);
-    let slot = batch.enter().await;
-    let start = slot.start(arrived, clock.instant());
-    let queued = start.since(arrived);
-    let generation = Generation::new(clock, settings, slot, start, tokens);
+    let (generation, queued) = begin(&asked, &batch, settings, clock, arrived).await;
     let mut response = if asked.stream {
         let mut response = Response::new(events(generation));
         set(&mut response, "text/event-stream");
@@ -93,6 +87,53 @@ async fn complete(
     response
 }
 
+/// By gRPC, always as a stream.
+async fn call(
+    request: Request<Incoming>,
+    batch: Arc<Batch>,
+    settings: Settings,
+    clock: Clock,
+) -> Response<Body> {
+    let arrived = clock.instant();
+    let asked = read(request).await.and_then(|body| {
+        let message = calls::message(&body)?;
+        parse(&message)
+    });
+    match asked {
+        Ok(asked) => {
+            let (generation, _queued) = begin(&asked, &batch, settings, clock, arrived).await;
+            calls::stream(generation)
+        }
+        Err(why) => calls::refuse(&why),
+    }
+}
+
+async fn read(request: Request<Incoming>) -> Result<Bytes, String> {
+    let body = Limited::new(request.into_body(), LONGEST_REQUEST);
+    let body = body.collect().await.map_err(|error| error.to_string())?;
+    Ok(body.to_bytes())
+}
+
+fn parse(json: &[u8]) -> Result<Completion, String> {
+    serde_json::from_slice(json).map_err(|error| error.to_string())
+}
+
+/// Waits for a slot; how long that took.
+async fn begin(
+    asked: &Completion,
+    batch: &Arc<Batch>,
+    settings: Settings,
+    clock: Clock,
+    arrived: Instant,
+) -> (Generation, Duration) {
+    let tokens = asked.max_tokens.unwrap_or(settings.tokens);
+    let tokens = tokens.clamp(1, MOST_TOKENS);
+    let slot = batch.enter().await;
+    let start = slot.start(arrived, clock.instant());
+    let generation = Generation::new(clock, settings, slot, start, tokens);
+    (generation, start.since(arrived))
+}
+
 /// The tokens as server-sent events, the last with `OpenAI`'s `[DONE]`.
 fn events(generation: Generation) -> Body {
     let pieces = stream::unfold(generation, async |mut generation| {
@@ -108,7 +149,7 @@ fn event(piece: Piece) -> Bytes {
 }
 
 /// Some tokens as `OpenAI`'s object. Nothing in it needs escaping.
-fn completion(tokens: u32, last: bool) -> String {
+pub(super) fn completion(tokens: u32, last: bool) -> String {
     let finish = if last { "\"length\"" } else { "null" };
     let text = TOKEN.repeat(tokens as usize);
     format!(

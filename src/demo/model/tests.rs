@@ -103,7 +103,13 @@ async fn a_server_with_a_queue_completes_its_nominal_rate() {
     let (done, mut ended) = tokio::sync::mpsc::unbounded_channel();
     for _ in 0..100 {
         let (here, there) = tokio::io::duplex(64 * 1024);
-        let server = converse(there, Arc::clone(&batch), settings.clone(), clock.clone());
+        let server = converse(
+            there,
+            Arc::clone(&batch),
+            settings.clone(),
+            clock.clone(),
+            tasks.handle(),
+        );
         tasks.spawn(server);
         let mut client = shake_hands(here, &tasks).await;
         let done = done.clone();
@@ -279,4 +285,39 @@ async fn stopping_cuts_what_is_in_flight_and_refuses_the_next() {
     assert!(end.await.expect("the server ends"));
     let error = TcpStream::connect(address).await.expect_err("it is gone");
     assert_eq!(error.kind(), std::io::ErrorKind::ConnectionRefused);
+}
+
+#[tokio::test]
+async fn a_call_of_grpc_is_a_message_for_each_piece_and_a_status() {
+    let tasks = Tasks::here();
+    let clock = clock(50.0);
+    let (address, _gauge) = start(settings(4), &clock, &tasks).await;
+    for (json, messages, status) in [
+        (r#"{"max_tokens": 9}"#, 4, "0"),
+        (r#"{"max_tokens": "many"}"#, 0, "3"),
+    ] {
+        let stream = TcpStream::connect(address).await.expect("it listens");
+        let (mut client, connection) =
+            hyper::client::conn::http2::handshake(tasks.handle(), TokioIo::new(stream))
+                .await
+                .expect("it speaks HTTP/2");
+        tasks.spawn(async move { drop(connection.await) });
+        let mut message = vec![0];
+        message.extend(u32::try_from(json.len()).expect("short").to_be_bytes());
+        message.extend(json.as_bytes());
+        let request = Request::post(format!("http://{address}/sidescale.demo.Model/Complete"))
+            .body(Full::new(bytes::Bytes::from(message)))
+            .expect("a good request");
+        let (parts, body) = client
+            .send_request(request)
+            .await
+            .expect("an answer")
+            .into_parts();
+        assert_eq!(parts.headers["content-type"], "application/grpc+json");
+        let body = body.collect().await.expect("a whole body");
+        let trailers = body.trailers().cloned().unwrap_or(parts.headers);
+        assert_eq!(trailers["grpc-status"], status);
+        let body = String::from_utf8_lossy(&body.to_bytes()).into_owned();
+        assert_eq!(body.matches("text_completion").count(), messages, "{body}");
+    }
 }
