@@ -1,7 +1,8 @@
 //! All pods of the Deployment as one: gathered from the pod watch and the member channels, joined in a [`Snapshot`].
 //!
 //! [`watch`] brings the pods, [`channel`] is the leader's end of the lines to the members and [`member`] the members' own,
-//! [`view`] joins what they bring. [`spread`] says whose clients should connect anew, so that new pods are found.
+//! [`view`] joins what they bring. [`spread`] says whose clients should connect anew, so that new pods are found, and [`parting`] which pods go
+//! when there are to be fewer.
 //!
 //! A silent member is unknown, not idle; a pod whose server does not answer yet is starting, not capacity.
 
@@ -17,6 +18,7 @@ pub mod channel;
 mod counted;
 mod lines;
 pub mod member;
+pub mod parting;
 pub(crate) mod phase;
 pub mod reach;
 pub mod spread;

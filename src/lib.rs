@@ -43,7 +43,7 @@
 //!
 //! ```pure
 //! units pace ablation policy engine::dialect engine::tally engine::text history forecast behavior tuning plan baseline
-//! controller leader::machine leader::part leader::preference inject
+//! fleet::parting fleet::reach fleet::spread controller leader::machine leader::part leader::preference inject
 //! simulate::clairvoyant simulate::columns simulate::foresight simulate::leader simulate::ledger simulate::play
 //! simulate::poisson simulate::summary simulate::timeline backtest::conformal backtest::holt_winters backtest::measure backtest::minutes
 //! backtest::ours backtest::point backtest::table webhook::manifests webhook::renewal webhook::review

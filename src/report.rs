@@ -63,7 +63,7 @@ pub struct Report {
     pub load_unknown: bool,
     /// Whether the pod takes requests: its server answers and it is not draining.
     pub ready: bool,
-    /// Whether it was asked to drain.
+    /// Whether it drains, or stands aside because it was asked to.
     pub draining: bool,
     /// The GPU at this moment, where there is one.
     pub gpu: Option<GpuReading>,
@@ -121,8 +121,11 @@ pub enum Down {
     Hello(Hello),
     /// Once a second: the leader lives.
     Beacon(Beacon),
-    /// Drain, please: the fleet gets smaller by you.
-    Drain,
+    /// Be unready for so long: the fleet gets smaller by you. Said again, it counts from then; 0 takes it back.
+    Drain {
+        /// For how long; nobody stays away for a leader that has gone.
+        for_millis: u32,
+    },
     /// Let a share of your clients connect anew: they may find pods that have fewer.
     Retire {
         /// How many of a thousand connections.

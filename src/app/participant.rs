@@ -196,13 +196,11 @@ impl Participant {
                 });
             }
             Order::Goodbye { successor } => candidacy.goodbye(heard.holder, successor).await,
-            Order::Drain => {
-                info!(
-                    leader = heard.holder,
-                    "asked to drain: the fleet gets smaller by this pod"
-                );
-                let shared = Arc::clone(&self.shared);
-                self.tasks.spawn(async move { shared.drained().await });
+            Order::Drain { holds } => {
+                if self.shared.stand_aside(holds) {
+                    let (leader, aside) = (heard.holder, !holds.is_zero());
+                    info!(leader, aside, "the fleet gets smaller, by this pod or not");
+                }
             }
             Order::Retire { per_mille, over } => self.retire(per_mille, over),
             Order::Ended => {}

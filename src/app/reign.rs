@@ -31,14 +31,16 @@ use crate::clock::{Instant, Now, Timestamp};
 use crate::controller::Turn;
 use crate::fleet::Snapshot;
 use crate::fleet::channel::{Channels, MemberLine};
+use crate::fleet::parting::Parting;
 use crate::fleet::reach::Reach;
 use crate::fleet::spread::Spread;
 use crate::fleet::watch::{Event, Watched};
 use crate::leader::preference::Preference;
 use crate::leader::{Candidacy, Leadership, Timings};
 use crate::lifecycle::TasksHandle;
+use crate::plan::{Plan, Reason, Step};
 use crate::policy::{Mode, Policy};
-use crate::report::Beacon;
+use crate::report::{Beacon, Down};
 
 /// Between two checkpoints. What is younger comes back from the members' own rings; they keep an hour.
 const CHECKPOINT: Duration = Duration::from_secs(300);
@@ -86,6 +88,7 @@ struct Throne {
     beacon: watch::Sender<Beacon>,
     writer: Writer,
     spread: Spread,
+    parting: Parting,
     reach: Reach,
     preference: Preference,
     /// Who should lead instead, as of the last turn.
@@ -250,8 +253,12 @@ impl Throne {
         if acts {
             self.spread(&snapshot, now.instant);
         }
+        if !acts || turn.plan.desired >= snapshot.spec_replicas {
+            let back = self.parting.keep();
+            self.tell(back);
+        }
         if turn.plan.desired != snapshot.spec_replicas {
-            self.decide(now, &turn, acts).await;
+            self.decide(now, turn, &snapshot, acts).await;
         } else if !self.is_forbidden {
             // What could not be written is not wanted any more.
             self.reign.shared.faults.clear(Fault::Scale);
@@ -272,32 +279,37 @@ impl Throne {
 
     /// Lets clients find pods that are new.
     fn spread(&mut self, snapshot: &Snapshot, now: Instant) {
-        for (pod, order) in self.spread.orders(&snapshot.pods, now) {
-            // Who cannot be told keeps its clients; the next round asks again.
+        let orders = self.spread.orders(&snapshot.pods, now);
+        self.tell(orders);
+    }
+
+    /// Who cannot be told is told the next time, if it is still wanted then.
+    fn tell(&self, orders: Vec<(String, Down)>) {
+        for (pod, order) in orders {
             if let Err(error) = self.channels.tell(&pod, order) {
-                tracing::debug!(%error, "no clients were moved");
+                tracing::debug!(%error, "a member was not told");
             }
         }
     }
 
-    async fn decide(&mut self, now: Now, turn: &Turn, acts: bool) {
+    async fn decide(&mut self, now: Now, mut turn: Turn, snapshot: &Snapshot, acts: bool) {
         let from = self.gathered.deployment.spec_replicas;
         if !acts {
-            self.writer.would_scale(&self.gathered.deployment, turn);
-            self.note(|board| board.decided(turn, from, false));
+            self.writer.would_scale(&self.gathered.deployment, &turn);
+            self.note(|board| board.decided(&turn, from, false));
             return;
         }
-        if turn.plan.desired < from && !self.is_saved(now).await {
-            self.turns.rest();
+        if turn.plan.desired < from && !self.may_lower(now, &mut turn.plan, snapshot).await {
             return;
         }
-        match self.writer.scale(&self.gathered.deployment, turn).await {
+        match self.writer.scale(&self.gathered.deployment, &turn).await {
             Written::Scaled(resource_version) => {
                 self.is_forbidden = false;
                 self.reign.shared.faults.clear(Fault::Scale);
                 self.gathered.deployment.spec_replicas = turn.plan.desired;
                 self.gathered.deployment.resource_version = resource_version;
-                self.note(|board| board.decided(turn, from, true));
+                self.parting.gone();
+                self.note(|board| board.decided(&turn, from, true));
             }
             Written::Moved(view) => {
                 // Somebody else wrote, or a pod turned ready: decide again on what is there now.
@@ -312,6 +324,24 @@ impl Throne {
             }
             Written::Failed(text) => self.failed(text),
         }
+    }
+
+    /// Whether the replicas may fall now: those that go stand aside, and what was learnt is saved. Says in the plan who goes.
+    async fn may_lower(&mut self, now: Now, plan: &mut Plan, snapshot: &Snapshot) -> bool {
+        let me = &self.reign.shared.config.pod.name;
+        let by = snapshot.spec_replicas.saturating_sub(plan.desired);
+        let by = usize::try_from(by).unwrap_or(usize::MAX);
+        let lowering = self.parting.lower(snapshot, me, by, now.instant);
+        plan.reasons.extend(lowering.who().map(|text| Reason {
+            step: Step::Down,
+            text,
+        }));
+        self.tell(lowering.orders);
+        if lowering.go && !self.is_saved(now).await {
+            self.turns.rest();
+            return false;
+        }
+        lowering.go
     }
 
     fn failed(&mut self, text: String) {

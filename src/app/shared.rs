@@ -29,6 +29,8 @@ use crate::report::meter::{Meter, Status};
 const METER: Duration = Duration::from_secs(1);
 /// A pod with twice in flight what it can carry is overrun: the leader should not wait for the next second.
 const OVERRUN: f64 = 2.0;
+/// No leader keeps a pod away for longer with one word: it says it again every second.
+const LONGEST_ASIDE: Duration = Duration::from_secs(60);
 
 /// What all parts of a sidecar look at.
 #[derive(Debug)]
@@ -59,6 +61,8 @@ pub(super) struct Shared {
     board: Mutex<Option<Board>>,
     leader: Mutex<LeaderSeen>,
     member_counts: OnceLock<Arc<Counts>>,
+    /// Until when it stands aside, unready, because the leader has asked for it.
+    aside: Mutex<Option<Instant>>,
     /// The control half has said goodbye, or has nothing to say goodbye to.
     retired: watch::Sender<bool>,
     workload: OnceLock<String>,
@@ -113,6 +117,7 @@ impl Shared {
             board: Mutex::default(),
             leader: Mutex::default(),
             member_counts: OnceLock::new(),
+            aside: Mutex::default(),
             retired: watch::Sender::new(false),
             workload: OnceLock::new(),
         }
@@ -122,6 +127,9 @@ impl Shared {
     pub(super) fn ready(&self) -> Result<(), String> {
         if self.phase() >= Phase::Draining {
             return Err("draining".to_owned());
+        }
+        if self.stands_aside() {
+            return Err("standing aside: the fleet gets smaller by this pod".to_owned());
         }
         match self.config.part {
             Part::Lead => self.takes_part(),
@@ -177,6 +185,24 @@ impl Shared {
         self.lifecycle.advance(Phase::Drained);
     }
 
+    /// Unready for so long from now, and serving what comes all the same: Kubernetes gives up an unready pod first, and
+    /// only then ends it. A leader that has died takes nothing back, so it ends by itself. Whether that is news.
+    pub(super) fn stand_aside(&self, holds: Duration) -> bool {
+        let stood = self.stands_aside();
+        let until = self.clock.instant() + holds.min(LONGEST_ASIDE);
+        *self.aside() = Some(until).filter(|_until| !holds.is_zero());
+        stood != self.stands_aside()
+    }
+
+    fn stands_aside(&self) -> bool {
+        let until = *self.aside();
+        until.is_some_and(|until| self.clock.instant() < until)
+    }
+
+    fn aside(&self) -> MutexGuard<'_, Option<Instant>> {
+        self.aside.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// Waits until somebody has asked for a drain.
     pub(super) async fn asked_to_drain(&self) {
         self.lifecycle.reached(Phase::Draining).await;
@@ -199,7 +225,7 @@ impl Shared {
         let is_fit = self.config.part != Part::Lead || self.policy.borrow().is_some();
         let status = Status {
             ready: is_fit && self.ready().is_ok(),
-            draining: self.phase() != Phase::Serving,
+            draining: self.phase() != Phase::Serving || self.stands_aside(),
             gpu: (*self.gpu.borrow()).map(Into::into),
             connections: self.connections().map(|connections| connections.open()),
             server: self.server_counts(),

@@ -17,6 +17,7 @@ use super::*;
 use crate::clock::Timestamp;
 use crate::config::{Cluster, Election, Pod, Route};
 use crate::leader::Part;
+use crate::lifecycle::Phase;
 use crate::local::{self, Action};
 use crate::proxy::Protocol;
 
@@ -261,6 +262,30 @@ async fn a_server_that_counts_for_itself_reports_leads_drains_and_hands_over() {
         !matches!(leadership, crate::leader::Leadership::Leading(_)),
         "{leadership:?}"
     );
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_is_asked_to_stand_aside_does_so_for_a_time_and_serves_on() {
+    let accounts = Arc::new(proxy::Accounts::new(Clock::real()));
+    let given = Some(Arc::clone(&accounts));
+    let setting = Setting::with("aside", |_| Action::Pass, given).await;
+    let (running, shared) = (&setting.running, &setting.running.shared);
+    assert!(running.is_ready());
+    let long = Duration::from_secs(30);
+    assert!(shared.stand_aside(long));
+    assert!(!shared.stand_aside(long), "said again it is no news");
+    let text = shared.ready().expect_err("unready");
+    assert!(text.contains("standing aside"), "{text}");
+    let report = shared.report();
+    assert_eq!((report.ready, report.draining), (false, true));
+    assert_eq!(shared.phase(), Phase::Serving, "nothing ends for it");
+    assert!(shared.stand_aside(Duration::ZERO), "taken back");
+    assert!(running.is_ready() && !shared.report().draining);
+    // A leader that has died takes nothing back, and one that errs keeps nobody away for ever.
+    assert!(shared.stand_aside(Duration::MAX));
+    setting
+        .until("it is ready by itself", |shared| shared.ready().is_ok())
+        .await;
 }
 
 /// std's own listener has room for 128.

@@ -74,8 +74,11 @@ pub struct Heard {
 pub enum Order {
     /// It lives.
     Beacon(Beacon),
-    /// Drain, please.
-    Drain,
+    /// Be unready for so long, from now.
+    Drain {
+        /// Zero takes it back.
+        holds: Duration,
+    },
     /// Let so many of a thousand clients connect anew, spread over a time.
     Retire {
         /// How many of a thousand.

@@ -21,6 +21,7 @@ use crate::app::faults::Fault;
 use crate::causes::chain;
 use crate::clock::Timestamp;
 use crate::fleet::channel::{Channels, LINES_BOUND, MemberLine};
+use crate::fleet::parting::Parting;
 use crate::fleet::reach::Reach;
 use crate::fleet::spread::Spread;
 use crate::fleet::watch as watches;
@@ -88,6 +89,7 @@ impl Throne {
             beacon,
             writer,
             spread: Spread::default(),
+            parting: Parting::default(),
             reach: Reach::default(),
             preference: Preference::new(&reign.timings),
             heir: None,

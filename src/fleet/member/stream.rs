@@ -88,7 +88,9 @@ impl<S: Source, V: Verify> Stream<S, V> {
                 count(&self.shared.counts.refused);
                 None
             }
-            Some(Down::Beacon(_) | Down::Drain | Down::Retire { .. } | Down::Goodbye { .. })
+            Some(
+                Down::Beacon(_) | Down::Drain { .. } | Down::Retire { .. } | Down::Goodbye { .. },
+            )
             | None => {
                 count(&self.shared.counts.refused);
                 None
@@ -174,7 +176,9 @@ impl<S: Source, V: Verify> Stream<S, V> {
             {
                 Order::Beacon(beacon)
             }
-            Ok(Down::Drain) => Order::Drain,
+            Ok(Down::Drain { for_millis }) => Order::Drain {
+                holds: Duration::from_millis(for_millis.into()),
+            },
             Ok(Down::Retire {
                 per_mille,
                 over_millis,

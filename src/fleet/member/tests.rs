@@ -19,6 +19,12 @@ use crate::fleet::{Pod, PodPhase};
 use crate::lifecycle::Tasks;
 use crate::report::{Down, Load, Up, WIRE_VERSION};
 
+/// As a leader says it, and as a member hears it.
+const DRAIN: Down = Down::Drain { for_millis: 30_000 };
+const DRAINED: Order = Order::Drain {
+    holds: Duration::from_secs(30),
+};
+
 const START: Timestamp = Timestamp::from_secs(1_700_000_000);
 
 /// A member whose reports count up, on a port of its own.
@@ -329,7 +335,7 @@ async fn of_two_leaders_both_get_reports_and_the_higher_term_is_obeyed() {
     sidecar.lease.term.store(8, Ordering::SeqCst);
     let mut new = Leader::of(&clock, 8, sidecar.port);
     new.hears(&clock, present).await;
-    old.channels.tell("a", Down::Drain).expect("a stream");
+    old.channels.tell("a", DRAIN).expect("a stream");
     // The order counts as stale, and then the new leader's is the first that the app hears of.
     within(&clock, async {
         while sidecar.counts.read().stale == 0 {
@@ -337,9 +343,9 @@ async fn of_two_leaders_both_get_reports_and_the_higher_term_is_obeyed() {
         }
     })
     .await;
-    new.channels.tell("a", Down::Drain).expect("a stream");
+    new.channels.tell("a", DRAIN).expect("a stream");
     let heard = sidecar.order(&clock).await;
-    assert_eq!((heard.term, heard.order), (8, Order::Drain));
+    assert_eq!((heard.term, heard.order), (8, DRAINED));
     old.hears(&clock, present).await;
     assert_eq!(sidecar.counts.read().streams, 2);
 }
@@ -350,7 +356,7 @@ async fn an_impostor_learns_nothing_and_is_counted() {
     let mut sidecar = Sidecar::start(&clock, 7, Counter::default()).await;
     let mut impostor = Dialler::dial(sidecar.port).await;
     impostor.says(hello(9)).await;
-    impostor.says(line(&Down::Drain)).await;
+    impostor.says(line(&DRAIN)).await;
     assert_eq!(impostor.reads(&clock).await, None);
     assert_eq!(sidecar.counts.read().impostors, 1);
     assert!(sidecar.heard.try_recv().is_err());
@@ -375,7 +381,7 @@ async fn while_the_lease_cannot_be_read_nothing_is_told_nor_believed_later() {
     sidecar.lease.is_away.store(true, Ordering::SeqCst);
     let mut leader = Dialler::dial(sidecar.port).await;
     leader.says(hello(7)).await;
-    leader.says(line(&Down::Drain)).await;
+    leader.says(line(&DRAIN)).await;
     // The second look comes a second after the first: by then the drain has been read and thrown away.
     within(&clock, sidecar.lease.looked.notified()).await;
     within(&clock, sidecar.lease.looked.notified()).await;
@@ -407,8 +413,8 @@ async fn unknown_fields_and_lines_are_ignored() {
         .await;
     assert!(leader.reads(&clock).await.is_some());
     leader.says("{\"sing\":{}}\nnot even JSON\n").await;
-    leader.says(line(&Down::Drain)).await;
-    assert_eq!(sidecar.order(&clock).await.order, Order::Drain);
+    leader.says(line(&DRAIN)).await;
+    assert_eq!(sidecar.order(&clock).await.order, DRAINED);
     leader
         .says("{\"retire\":{\"per_mille\":250,\"over_millis\":10000,\"why\":0}}\n")
         .await;
@@ -434,9 +440,9 @@ async fn a_beacon_of_another_term_than_its_streams_is_not_believed() {
             ..Beacon::default()
         })))
         .await;
-    leader.says(line(&Down::Drain)).await;
+    leader.says(line(&DRAIN)).await;
     let first = within(&clock, sidecar.heard.recv()).await.expect("serving");
-    assert_eq!(first.order, Order::Drain);
+    assert_eq!(first.order, DRAINED);
     assert_eq!(sidecar.counts.read().not_understood, 1);
 }
 
@@ -509,7 +515,7 @@ async fn a_member_that_dies_ends_its_stream_and_is_dialled_again() {
     drop(sidecar);
     let is_end = |said| (said == Said::Ended).then_some(());
     leader.hears(&clock, is_end).await;
-    let error = leader.channels.tell("a", Down::Drain);
+    let error = leader.channels.tell("a", DRAIN);
     assert_eq!(error.expect_err("no stream").pod, "a");
 
     let listener = TcpListener::bind(("127.0.0.1", port))
@@ -624,7 +630,7 @@ fn the_wire_names_are_fixed() {
         line(&Down::Beacon(Beacon::default())),
         "{\"beacon\":{\"term\":0,",
     );
-    check(line(&Down::Drain), "\"drain\"\n");
+    check(line(&DRAIN), "{\"drain\":{\"for_millis\":30000}}");
     check(
         line(&Down::Retire {
             per_mille: 250,
