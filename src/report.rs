@@ -244,3 +244,6 @@ impl Load {
         self.gpu_observed_seconds = join(self.gpu_observed_seconds, *gpu_observed_seconds);
     }
 }
+
+#[cfg(test)]
+mod wire;

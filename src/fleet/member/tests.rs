@@ -17,7 +17,7 @@ use crate::fleet::channel::{Channels, LINES_BOUND, MemberLine, Said};
 use crate::fleet::lines::{LONGEST_LINE, Lines, line};
 use crate::fleet::{Pod, PodPhase};
 use crate::lifecycle::Tasks;
-use crate::report::{Down, Load, Up, WIRE_VERSION};
+use crate::report::{Down, Load, WIRE_VERSION};
 
 /// As a leader says it, and as a member hears it.
 const DRAIN: Down = Down::Drain { for_millis: 30_000 };
@@ -602,44 +602,4 @@ async fn who_says_nothing_is_hung_up_on_and_who_comes_too_many_is_refused() {
     .await;
     // The tree is what keeps the server alive.
     drop(sidecar.tasks);
-}
-
-#[test]
-fn the_wire_names_are_fixed() {
-    let check = |text: Bytes, expected: &str| {
-        let text = String::from_utf8(text.to_vec()).expect("text");
-        assert!(text.starts_with(expected), "{text}");
-    };
-    check(
-        line(&Up::Report(Report::default())),
-        "{\"report\":{\"v\":0,\"pod\":",
-    );
-    check(
-        line(&Up::Overrun(Report::default())),
-        "{\"overrun\":{\"v\":0,",
-    );
-    check(
-        line(&Up::Past(Past::default())),
-        "{\"past\":{\"start_millis\":0,",
-    );
-    check(
-        line(&Down::Hello(Hello::default())),
-        "{\"hello\":{\"v\":0,\"term\":0,",
-    );
-    check(
-        line(&Down::Beacon(Beacon::default())),
-        "{\"beacon\":{\"term\":0,",
-    );
-    check(line(&DRAIN), "{\"drain\":{\"for_millis\":30000}}");
-    check(
-        line(&Down::Retire {
-            per_mille: 250,
-            over_millis: 10_000,
-        }),
-        "{\"retire\":{\"per_mille\":250,\"over_millis\":10000}}",
-    );
-    check(
-        line(&Down::Goodbye { successor: None }),
-        "{\"goodbye\":{\"successor\":null}}",
-    );
 }
