@@ -133,6 +133,8 @@ pub struct Config {
     pub policy: PathBuf,
     /// The cluster to work in; `None`: carry and measure only.
     pub cluster: Option<Cluster>,
+    /// Pods that go are marked by their deletion cost.
+    pub deletion_costs: bool,
     /// GPUs to read; empty: all that are visible.
     pub gpu_devices: Vec<String>,
     /// Election timing.
@@ -316,6 +318,7 @@ impl Given {
             member: self.agent.member,
             cluster: (!self.no_cluster).then(|| self.agent.cluster()),
             gpu_devices: self.gpu_devices,
+            deletion_costs: self.agent.deletion_costs,
             election: self.agent.election(),
             propagation: self.propagation,
             grace: self.grace,

@@ -3,7 +3,7 @@
 //! The way of a workload: who owns it (`owners`), what its annotations ask for (`settings`), which container is the
 //! server (`server`), who listens where (`ports`, `engines`), who asks whom for its health (`probes`), how the pod ends
 //! (`ending`), under which account (`account`), what it costs (`resources`), the container (`sidecar`), and the objects
-//! beside it (`companions`, `network`). What cannot be done safely is refused with its place and a remedy, all of it in
+//! beside it (`companions`, `network`, `deletion_costs`). What cannot be done safely is refused with its place and a remedy, all of it in
 //! one go, and then nothing is written at all: half a fleet with a sidecar is no state that anybody asked for.
 //!
 //! At admission the same steps are taken for a pod (`admitted`), by what was applied ahead of it (`ahead`): companions and,
@@ -18,6 +18,7 @@ mod admitted;
 mod ahead;
 mod cel;
 mod companions;
+mod deletion_costs;
 mod documents;
 mod edits;
 mod ending;

@@ -1,4 +1,5 @@
-//! The Deployment: read, stamped with the leader's term, and scaled; nothing else is ever written to it.
+//! The Deployment: read, stamped with the leader's term, and scaled; nothing else is ever written to it. Where it is wanted,
+//! [`Costs`] marks the pods that go.
 //!
 //! A Lease does not fence: its version and the Deployment's are unrelated, and a patch of a deposed leader may still lie
 //! in a socket when the next one has taken over. So a new leader first stamps its term on the Deployment, and only then
@@ -8,6 +9,7 @@
 //! carries them out.
 
 mod announcer;
+mod costs;
 mod error;
 pub mod fence;
 mod owner;
@@ -15,6 +17,7 @@ mod scaler;
 pub(crate) mod view;
 
 pub use announcer::{Announcement, Announcer};
+pub use costs::{Costs, DELETION_COST};
 pub use error::ScaleError;
 pub use owner::{NoOwner, Owner, owner_of_pod};
 pub use scaler::{Scaled, Scaler, Stamp};

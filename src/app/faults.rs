@@ -32,6 +32,8 @@ pub(super) enum Fault {
     Members,
     /// The Deployment cannot be read, stamped or scaled.
     Scale,
+    /// Pods that go cannot be marked, as was wanted.
+    DeletionCosts,
     /// The past of the fleet is not known: its checkpoint cannot be read, or was lost.
     History,
     /// The checkpoint cannot be written.
@@ -60,12 +62,13 @@ struct Known {
 
 impl Fault {
     /// Those that only a leader can have: they end with its reign.
-    pub(super) const OF_A_REIGN: [Self; 7] = [
+    pub(super) const OF_A_REIGN: [Self; 8] = [
         Self::WatchPods,
         Self::WatchLeads,
         Self::WatchDeployment,
         Self::Members,
         Self::Scale,
+        Self::DeletionCosts,
         Self::History,
         Self::Checkpoint,
     ];
@@ -83,6 +86,7 @@ impl Fault {
             Self::WatchDeployment => "watch_deployment",
             Self::Members => "members",
             Self::Scale => "scale",
+            Self::DeletionCosts => "deletion_costs",
             Self::History => "history",
             Self::Checkpoint => "checkpoint",
             Self::Policy => "policy",

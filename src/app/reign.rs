@@ -9,6 +9,7 @@ mod heirs;
 mod mind;
 mod past;
 mod turns;
+mod victims;
 mod writer;
 
 use std::sync::Arc;
@@ -38,9 +39,9 @@ use crate::fleet::watch::{Event, Watched};
 use crate::leader::preference::Preference;
 use crate::leader::{Candidacy, Leadership, Timings};
 use crate::lifecycle::TasksHandle;
-use crate::plan::{Plan, Reason, Step};
 use crate::policy::{Mode, Policy};
 use crate::report::{Beacon, Down};
+use crate::scale::Costs;
 
 /// Between two checkpoints. What is younger comes back from the members' own rings; they keep an hour.
 const CHECKPOINT: Duration = Duration::from_secs(300);
@@ -89,6 +90,8 @@ struct Throne {
     writer: Writer,
     spread: Spread,
     parting: Parting,
+    /// Where pods that go are to be marked by their deletion cost.
+    costs: Option<Costs>,
     reach: Reach,
     preference: Preference,
     /// Who should lead instead, as of the last turn.
@@ -254,8 +257,7 @@ impl Throne {
             self.spread(&snapshot, now.instant);
         }
         if !acts || turn.plan.desired >= snapshot.spec_replicas {
-            let back = self.parting.keep();
-            self.tell(back);
+            self.keep_all().await;
         }
         if turn.plan.desired != snapshot.spec_replicas {
             self.decide(now, turn, &snapshot, acts).await;
@@ -324,24 +326,6 @@ impl Throne {
             }
             Written::Failed(text) => self.failed(text),
         }
-    }
-
-    /// Whether the replicas may fall now: those that go stand aside, and what was learnt is saved. Says in the plan who goes.
-    async fn may_lower(&mut self, now: Now, plan: &mut Plan, snapshot: &Snapshot) -> bool {
-        let me = &self.reign.shared.config.pod.name;
-        let by = snapshot.spec_replicas.saturating_sub(plan.desired);
-        let by = usize::try_from(by).unwrap_or(usize::MAX);
-        let lowering = self.parting.lower(snapshot, me, by, now.instant);
-        plan.reasons.extend(lowering.who().map(|text| Reason {
-            step: Step::Down,
-            text,
-        }));
-        self.tell(lowering.orders);
-        if lowering.go && !self.is_saved(now).await {
-            self.turns.rest();
-            return false;
-        }
-        lowering.go
     }
 
     fn failed(&mut self, text: String) {

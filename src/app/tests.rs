@@ -138,6 +138,7 @@ fn config(policy: std::path::PathBuf) -> Config {
             namespace: None,
             target: None,
         }),
+        deletion_costs: false,
         gpu_devices: Vec::new(),
         election: Election {
             lease_duration: Duration::from_secs(15),

@@ -97,6 +97,7 @@ Annotations of the workload or its template, all with the prefix sidescale.dev/:
   data-path          passive: nothing in front of the server, its own metrics tell the load
   grace              how long a drain may take; default: what terminationGracePeriodSeconds leaves, at least 50s
   prestop-composed   \"true\": the server's own preStop hook waits for http://127.0.0.1:9090/api/v1/drained
+  deletion-costs     \"true\": pods that go are marked instead of turned unready; needs a policy of the cluster, which comes with it
   policy             ConfigMap with the policy; default: one in `observe` is made";
 
 // === impl Inject ===

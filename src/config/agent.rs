@@ -63,6 +63,10 @@ pub struct Agent {
     #[arg(long, env = "SIDESCALE_RETRY_PERIOD", value_name = "TIME", default_value = "2s", value_parser = parse_duration)]
     pub retry_period: Duration,
 
+    /// Mark the pods that go by their deletion cost, which needs the right to patch pods; default: they turn unready
+    #[arg(long, env = "SIDESCALE_DELETION_COSTS")]
+    pub deletion_costs: bool,
+
     /// This pod's name (downward API)
     #[arg(long, env = "POD_NAME", value_name = "NAME", hide = true)]
     pub pod_name: Option<String>,

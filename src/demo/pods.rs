@@ -129,6 +129,7 @@ impl Pods {
                 namespace: None,
                 target: None,
             }),
+            deletion_costs: false,
             gpu_devices: Vec::new(),
             election: Election {
                 lease_duration: Duration::from_secs(15),

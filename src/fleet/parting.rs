@@ -35,8 +35,10 @@ pub struct Parting {
 #[must_use = "nobody is told, and nothing falls"]
 #[derive(Debug, PartialEq)]
 pub struct Lowering {
-    /// What to say to whom.
-    pub orders: Vec<(String, Down)>,
+    /// Who is to stand aside, said again each turn.
+    pub away: Vec<String>,
+    /// Who was to and is not any more.
+    pub back: Vec<String>,
     /// Whether the replicas may fall now.
     pub go: bool,
     /// Who goes, and what it has in flight.
@@ -64,9 +66,8 @@ impl Parting {
     pub fn lower(&mut self, snapshot: &Snapshot, me: &str, by: usize, now: Instant) -> Lowering {
         let chosen = self.choose(snapshot, me, by);
         let names: BTreeSet<String> = chosen.iter().map(|pod| pod.name.clone()).collect();
-        let stay = self.asked.difference(&names).cloned();
-        let mut orders: Vec<(String, Down)> = stay.map(|pod| (pod, BACK)).collect();
-        orders.extend(names.iter().map(|pod| (pod.clone(), away())));
+        let back = self.asked.difference(&names).cloned().collect();
+        let away = names.iter().cloned().collect();
         if !names.is_subset(&self.asked) {
             self.since = Some(now);
         }
@@ -74,7 +75,8 @@ impl Parting {
         let seen = chosen.iter().all(|pod| pod.phase != PodPhase::Ready);
         self.asked = names;
         Lowering {
-            orders,
+            away,
+            back,
             go: seen || waited,
             chosen: chosen
                 .into_iter()
@@ -84,10 +86,9 @@ impl Parting {
     }
 
     /// The plan wants no pod less: whoever was asked stays.
-    pub fn keep(&mut self) -> Vec<(String, Down)> {
+    pub fn keep(&mut self) -> Vec<String> {
         self.since = None;
-        let asked = std::mem::take(&mut self.asked);
-        asked.into_iter().map(|pod| (pod, BACK)).collect()
+        std::mem::take(&mut self.asked).into_iter().collect()
     }
 
     /// The replicas have fallen: they go.
@@ -125,14 +126,15 @@ impl Parting {
     }
 }
 
-/// As nobody repeats this, it holds no longer.
-const BACK: Down = Down::Drain { for_millis: 0 };
-
-fn away() -> Down {
+/// The order to stand aside.
+pub fn away() -> Down {
     Down::Drain {
         for_millis: u32::try_from(HOLDS.as_millis()).unwrap_or(u32::MAX),
     }
 }
+
+/// The order to be there again.
+pub const BACK: Down = Down::Drain { for_millis: 0 };
 
 /// Of equally idle ones the youngest, as a ReplicaSet would choose: it has learnt least.
 fn idlest_first(a: &Pod, b: &Pod) -> Ordering {
@@ -189,16 +191,12 @@ mod tests {
         }
     }
 
-    fn away_to(pods: &[&str]) -> Vec<(String, Down)> {
-        pods.iter().map(|pod| ((*pod).to_owned(), away())).collect()
-    }
-
     #[test]
     fn the_idlest_are_asked_and_the_replicas_fall_when_kubernetes_sees_it() {
         let mut parting = Parting::default();
         let mut seen = fleet(&[0.0, 5.0, 2.0, 1.0]);
         let step = parting.lower(&seen, "llm-0", 2, at(10));
-        assert_eq!(step.orders, away_to(&["llm-2", "llm-3"]), "not the leader");
+        assert_eq!(step.away, ["llm-2", "llm-3"], "not the leader");
         assert_eq!(
             step.chosen,
             [("llm-3".to_owned(), 1.0), ("llm-2".to_owned(), 2.0)]
@@ -208,10 +206,10 @@ mod tests {
         assert!(!parting.lower(&seen, "llm-0", 2, at(11)).go);
         seen.pods[3].phase = PodPhase::Unready;
         let step = parting.lower(&seen, "llm-0", 2, at(12));
-        assert_eq!(step.orders, away_to(&["llm-2", "llm-3"]), "said again");
+        assert_eq!(step.away, ["llm-2", "llm-3"], "said again");
         assert!(step.go);
         parting.gone();
-        assert_eq!(parting.keep(), [], "they are gone");
+        assert!(parting.keep().is_empty(), "they are gone");
     }
 
     #[test]
@@ -234,12 +232,13 @@ mod tests {
             pod.phase = PodPhase::Unready;
         }
         let step = parting.lower(&seen, "llm-0", 1, at(11));
-        let mut expected = vec![("llm-2".to_owned(), BACK)];
-        expected.extend(away_to(&["llm-1"]));
-        assert_eq!(step.orders, expected);
+        assert_eq!(
+            (step.away, step.back),
+            (vec!["llm-1".to_owned()], vec!["llm-2".to_owned()])
+        );
         assert!(step.go);
-        assert_eq!(parting.keep(), [("llm-1".to_owned(), BACK)]);
-        assert_eq!(parting.keep(), []);
+        assert_eq!(parting.keep(), ["llm-1"]);
+        assert!(parting.keep().is_empty());
     }
 
     #[test]
@@ -247,12 +246,12 @@ mod tests {
         let mut seen = fleet(&[3.0, 1.0, 2.0, 0.0]);
         seen.pods[3].phase = PodPhase::Starting;
         let step = Parting::default().lower(&seen, "llm-0", 1, at(10));
-        assert_eq!((step.orders, step.go), (vec![], true));
+        assert_eq!((step.away.len(), step.go), (0, true));
         let step = Parting::default().lower(&seen, "llm-0", 2, at(10));
-        assert_eq!(step.orders, away_to(&["llm-1"]));
+        assert_eq!(step.away, ["llm-1"]);
         seen.rollout = true;
         let step = Parting::default().lower(&seen, "llm-0", 2, at(10));
-        assert_eq!((step.orders, step.go), (vec![], true));
+        assert_eq!((step.away.len(), step.go), (0, true));
     }
 
     #[test]
@@ -266,7 +265,7 @@ mod tests {
         }
         seen.pods[3].created = at(5);
         let step = Parting::default().lower(&seen, "llm-0", 1, at(10));
-        assert_eq!(step.orders, away_to(&["llm-3"]));
+        assert_eq!(step.away, ["llm-3"]);
     }
 
     #[test]
@@ -274,7 +273,7 @@ mod tests {
         let mut seen = fleet(&[0.0, 0.0, 7.0]);
         seen.pods[1].member = Member::Unknown;
         let step = Parting::default().lower(&seen, "llm-0", 2, at(10));
-        assert_eq!(step.orders, away_to(&["llm-2"]));
+        assert_eq!(step.away, ["llm-2"]);
     }
 
     proptest! {
@@ -285,10 +284,10 @@ mod tests {
             let seen = fleet(&loads);
             let mut parting = Parting::default();
             let step = parting.lower(&seen, "llm-0", by, at(1));
-            prop_assert!(step.orders.len() <= by);
-            prop_assert!(step.orders.iter().all(|(pod, _)| pod != "llm-0"));
-            prop_assert_eq!(step.go, step.orders.is_empty());
-            prop_assert_eq!(parting.keep().len(), step.orders.len());
+            prop_assert!(step.away.len() <= by);
+            prop_assert!(step.away.iter().all(|pod| pod != "llm-0"));
+            prop_assert_eq!(step.go, step.away.is_empty());
+            prop_assert_eq!(parting.keep().len(), step.away.len());
         }
     }
 }

@@ -27,7 +27,7 @@ pub(super) fn of(settled: &Task, template: &Value) -> Vec<Value> {
     };
     let changes = changes(settled, template);
     let asked = [
-        condition("pods-of-the-deployment", &is_of(&workload.name)),
+        condition("pods-of-the-deployment", &is_of("object", &workload.name)),
         condition("asked", &is_not_declined()),
     ];
     let mut conditions = asked.to_vec();
@@ -172,11 +172,12 @@ fn condition(name: &str, expression: &str) -> Value {
 }
 
 /// A ReplicaSet of a Deployment is called after it and the hash of the template.
-fn is_of(deployment: &str) -> String {
+/// That the pod in a variable was made for the Deployment.
+pub(super) fn is_of(pod: &str, deployment: &str) -> String {
     format!(
-        "has(object.metadata.labels) && \"pod-template-hash\" in object.metadata.labels && has(object.metadata.ownerReferences) && \
-         object.metadata.ownerReferences.exists(o, has(o.controller) && o.controller && o.kind == \"ReplicaSet\" && o.name == {} + \
-         object.metadata.labels[\"pod-template-hash\"])",
+        "has({pod}.metadata.labels) && \"pod-template-hash\" in {pod}.metadata.labels && has({pod}.metadata.ownerReferences) && \
+         {pod}.metadata.ownerReferences.exists(o, has(o.controller) && o.controller && o.kind == \"ReplicaSet\" && o.name == {} + \
+         {pod}.metadata.labels[\"pod-template-hash\"])",
         quoted(&format!("{deployment}-"))
     )
 }

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::account::Account;
+use super::deletion_costs;
 use super::network::Network;
 use super::rights::{self, Part};
 use super::task::Task;
@@ -46,6 +47,13 @@ pub(super) fn of(
         objects.push(object(task, "v1", "ConfigMap", &policy_name(task), policy));
     }
     objects.extend(rights(task, account, part));
+    if task.settings.deletion_costs {
+        let writer = match part {
+            Part::Follower => format!("{}-lead", companion(&task.workload.name)),
+            Part::Sidecar | Part::Lead => account.name.clone(),
+        };
+        objects.extend(deletion_costs::of(&task.workload, &writer));
+    }
     if let Some(network) = network {
         let name = companion(&task.workload.name);
         let spec = network.spec(task);
@@ -75,7 +83,8 @@ fn rights(task: &Task, account: &Account, part: Part) -> Vec<Value> {
 
 /// A Role, and its binding to an account.
 pub(super) fn role(task: &Task, part: Part, name: &str, account: &str) -> [Value; 2] {
-    let rules = json!({"rules": rights::rules(part, &task.workload.name)});
+    let rules =
+        json!({"rules": rights::rules(part, &task.workload.name, task.settings.deletion_costs)});
     let binding = json!({
         "roleRef": {"apiGroup": "rbac.authorization.k8s.io", "kind": "Role", "name": name},
         "subjects": [{"kind": "ServiceAccount", "name": account}],
@@ -99,9 +108,10 @@ pub(super) fn is_of(object: &Value, workload: &Value) -> bool {
     // A template that named it before names it still, and without it no pod is let in.
     let is_needed = object["kind"] == "ServiceAccount"
         && workload["spec"]["template"]["spec"]["serviceAccountName"] == metadata["name"];
+    let beside = metadata["namespace"].as_str() == its["namespace"].as_str()
+        && matches!(rest, Some("" | "-history" | "-policy" | "-lead"));
     metadata["labels"][MANAGED_BY.0] == MANAGED_BY.1
-        && metadata["namespace"].as_str() == its["namespace"].as_str()
-        && matches!(rest, Some("" | "-history" | "-policy" | "-lead"))
+        && (beside || deletion_costs::is_of(object, its))
         && !is_needed
 }
 

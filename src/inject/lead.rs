@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::account;
 use super::companions::{object, policy_name, role};
 use super::rights::Part;
-use super::sidecar::{NAME, locked, names, own_ports};
+use super::sidecar::{NAME, costs, locked, names, own_ports};
 use super::task::Task;
 use super::workload::companion;
 use crate::leader::preference::LABEL_LEAD;
@@ -45,7 +45,8 @@ pub(super) fn of(task: &mut Task, image: &str) -> Vec<Value> {
 
 fn pod(task: &Task, account: &str, image: &str) -> Value {
     let (admin, member) = (task.settings.admin_port, task.settings.member_port);
-    let env: Vec<Value> = own_ports(&task.settings).chain(names()).collect();
+    let env = own_ports(&task.settings).chain(costs(&task.settings));
+    let env: Vec<Value> = env.chain(names()).collect();
     let container = json!({
         "name": NAME,
         "image": image,

@@ -15,8 +15,8 @@ pub(super) enum Part {
     Lead,
 }
 
-/// The rules of the Role for a fleet of the Deployment `target`.
-pub(super) fn rules(part: Part, target: &str) -> Vec<Value> {
+/// The rules of the Role for a fleet of the Deployment `target`; `costs`: its leader writes deletion costs.
+pub(super) fn rules(part: Part, target: &str, costs: bool) -> Vec<Value> {
     let lease = companion(target);
     let history = format!("{lease}-history");
     let leases = |verbs: &[&str]| rule("coordination.k8s.io", &["leases"], Some(&lease), verbs);
@@ -55,6 +55,9 @@ pub(super) fn rules(part: Part, target: &str) -> Vec<Value> {
             rules.push(pods(&["list", "watch"]));
             rules.extend(scaling(&["patch"]));
         }
+    }
+    if costs && part != Part::Follower {
+        rules.push(pods(&["patch"]));
     }
     rules
 }

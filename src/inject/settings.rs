@@ -49,6 +49,8 @@ pub(super) struct Settings {
     pub(super) hook_is_composed: bool,
     /// ConfigMap with the policy.
     pub(super) policy: Option<String>,
+    /// The leader may write which pods go first.
+    pub(super) deletion_costs: bool,
 }
 
 // === impl Settings ===
@@ -69,6 +71,7 @@ impl Default for Settings {
             grace: None,
             hook_is_composed: false,
             policy: None,
+            deletion_costs: false,
         }
     }
 }
@@ -133,6 +136,9 @@ impl Settings {
             "grace" => self.grace = Some(grace(text)?),
             "prestop-composed" => {
                 self.hook_is_composed = one_of(text, "answer", &["true", "false"])? == "true";
+            }
+            "deletion-costs" => {
+                self.deletion_costs = one_of(text, "answer", &["true", "false"])? == "true";
             }
             "policy" => self.policy = Some(text.to_owned()),
             other if OTHERS.contains(&other) => {}

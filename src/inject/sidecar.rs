@@ -146,6 +146,8 @@ fn environment(task: &Task, settled: &Settled<'_>) -> Vec<Value> {
         list.push(variable("SIDESCALE_NO_CLUSTER", "true"));
     } else if settled.follows {
         list.push(variable("SIDESCALE_FOLLOW", "true"));
+    } else {
+        list.extend(costs(settings));
     }
     list.extend(names());
     list
@@ -164,6 +166,12 @@ pub(super) fn own_ports(settings: &Settings) -> impl Iterator<Item = Value> {
     ];
     let others = ports.into_iter().filter(|(_, port, usual)| port != usual);
     others.map(|(name, port, _)| variable(name, format!("0.0.0.0:{port}")))
+}
+
+/// Whether it may write which pods go first.
+pub(super) fn costs(settings: &Settings) -> Option<Value> {
+    let is_asked = settings.deletion_costs;
+    is_asked.then(|| variable("SIDESCALE_DELETION_COSTS", "true"))
 }
 
 /// Who the pod is.

@@ -127,6 +127,12 @@ fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec
     if task.workload.kind == Kind::Admitted {
         return Vec::new();
     }
+    if task.settings.deletion_costs {
+        task.note(
+            "a policy of the whole cluster comes with it (Kubernetes 1.30), which keeps the leader's account to the deletion costs of \
+             these pods, whatever others have given it: without that policy it may patch all pods of the namespace"
+        );
+    }
     let network = options.network.or(isolated.then_some(Network::Isolated));
     let bounds = owners::bounds(&surroundings.scalers, &task.workload);
     let part = if options.lead {

@@ -240,7 +240,7 @@ async fn fits_where_pods_are_restricted(cluster: &Cluster) {
 }
 
 /// Applies what stands beside `manifest`, and its policies.
-async fn apply_ahead(cluster: &Cluster, manifest: &Value, policy: bool) {
+pub(crate) async fn apply_ahead(cluster: &Cluster, manifest: &Value, policy: bool) {
     let source = Source {
         name: "bert.json".to_owned(),
         text: manifest.to_string(),
@@ -302,7 +302,7 @@ fn objects_of(text: &str) -> Vec<Value> {
 }
 
 /// A Deployment with containers before and beside its server, whose account is its fleet's.
-fn deployment(namespace: &str) -> Value {
+pub(crate) fn deployment(namespace: &str) -> Value {
     json!({
         "apiVersion": "apps/v1",
         "kind": "Deployment",
@@ -337,7 +337,7 @@ fn deployment(namespace: &str) -> Value {
 }
 
 /// A pod of it, as its ReplicaSet would be called and would create it.
-fn pod(deployment: &Value) -> Value {
+pub(crate) fn pod(deployment: &Value) -> Value {
     let mut pod = deployment["spec"]["template"].clone();
     pod["apiVersion"] = json!("v1");
     pod["kind"] = json!("Pod");

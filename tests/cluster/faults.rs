@@ -96,6 +96,7 @@ async fn without_a_policy_requests_flow_and_nothing_scales(cluster: &Cluster) {
         policy: None,
         cluster: true,
         follow: false,
+        costs: false,
     };
     let lone = lone(cluster, &around).await;
     says(&lone.sidecar, &["lone.policy.yaml"]).await;
@@ -117,6 +118,7 @@ async fn without_a_cluster_both_places_are_named_and_requests_flow(cluster: &Clu
         policy: Some(policy(1, 2)),
         cluster: false,
         follow: false,
+        costs: false,
     };
     let lone = lone(cluster, &around).await;
     let places = [

@@ -96,6 +96,15 @@ impl<'a> Fleet<'a> {
         Self::around(cluster, replicas, around).await
     }
 
+    /// The same where the pods that go are to be marked, with or without the right to.
+    pub(crate) async fn marking(cluster: &'a Cluster, replicas: u32, policy: &str) -> Self {
+        let around = Surroundings {
+            costs: true,
+            ..Surroundings::with(policy)
+        };
+        Self::around(cluster, replicas, around).await
+    }
+
     async fn around(cluster: &'a Cluster, replicas: u32, around: Surroundings) -> Self {
         cluster.deploy(replicas, template()).await;
         let node = Node::join(cluster, around, SERVICE_TIME);

@@ -29,6 +29,7 @@ mod memory;
 mod model_server;
 mod node;
 mod outage;
+mod parting;
 mod passive;
 mod processes;
 mod real_rules;

@@ -1,28 +1,24 @@
 //! The leader scales the Deployment, and its ReplicaSet follows, by the load that really passes through the sidecars.
 
-use std::collections::BTreeSet;
-use std::net::SocketAddr;
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::events::v1::Event;
+use kube::Api;
 use kube::api::{ListParams, Patch, PatchParams};
-use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
-use tokio::sync::watch;
 
 use crate::cluster::Cluster;
 use crate::fleet::{Fleet, policy};
 use crate::front::Seen;
-use crate::keepers::{Keepers, Way};
-use crate::sidecar::{self, LEASE_DURATION, TRAFFIC};
+use crate::keepers::Way;
+use crate::sidecar::{self, LEASE_DURATION};
 use crate::wait::{eventually, measured};
-use crate::workload::{Right, SOON, TARGET};
+use crate::workload::{SOON, TARGET};
 
 crate::each_flavour![
     the_deployment_grows_and_shrinks_with_the_load,
     clients_that_keep_their_connections_find_the_pods_that_were_started_for_them,
-    the_idlest_pods_go_and_the_busy_one_and_the_leader_stay,
     a_paused_deployment_is_planned_for_and_not_written,
     who_observes_writes_nothing_but_lease_history_and_events,
 ];
@@ -107,49 +103,6 @@ async fn clients_that_keep_their_connections_find_the_pods_that_were_started_for
     .await;
 }
 
-/// Left to itself a ReplicaSet would give up the youngest: this pair would be left one time in fifteen.
-async fn the_idlest_pods_go_and_the_busy_one_and_the_leader_stay(cluster: &Cluster) {
-    cluster.grant(&Right::ALL).await;
-    let fleet = Fleet::beside(cluster, 6, &policy(2, 8)).await;
-    annotate(cluster, json!("true")).await;
-    fleet.has_ready(6).await;
-    let leader = fleet.leader().await;
-    fleet.reports_to(&leader, 6).await;
-    let pods = cluster.pods().await.into_iter().map(|pod| pod.name_any());
-    let mut others = pods.filter(|pod| *pod != leader.pod);
-    let busy = others.next_back().expect("six pods");
-    let address = SocketAddr::from((fleet.sidecar(&busy, |sidecar| sidecar.ip), TRAFFIC));
-    let (_to_one, endpoints) = watch::channel(vec![address]);
-    let keepers = Keepers::start(&endpoints, &[(Way::Answers, 3)]);
-    let plan = async || sidecar::api(leader.ip, "plan").await;
-    eventually("two would do, and one pod is busy", SOON, async || {
-        let plan = plan().await?;
-        let two = plan["plan"]["desired"] == 2 && !keepers.seen().served.is_empty();
-        two.then_some(()).ok_or(plan.to_string())
-    })
-    .await;
-    annotate(cluster, json!(null)).await;
-    let left = BTreeSet::from([busy, leader.pod]);
-    eventually("these two are left", SOON, async || {
-        let there: BTreeSet<String> = cluster
-            .pods()
-            .await
-            .into_iter()
-            .filter(|pod| pod.metadata.deletion_timestamp.is_none())
-            .map(|pod| pod.name_any())
-            .collect();
-        assert!(there.is_superset(&left), "{there:?} are left, not {left:?}");
-        (there == left)
-            .then_some(())
-            .ok_or_else(|| format!("{there:?}"))
-    })
-    .await;
-    let decisions = sidecar::api(leader.ip, "decisions").await;
-    let decisions = decisions.expect("it leads still").to_string();
-    assert!(decisions.contains("idlest first: "), "{decisions}");
-    assert!(keepers.seen().failed.is_empty(), "{:?}", keepers.seen());
-}
-
 /// A person's hand on the fleet: all goes on but the writing, and the page and an Event say what it would be.
 async fn a_paused_deployment_is_planned_for_and_not_written(cluster: &Cluster) {
     let fleet = Fleet::start(cluster, 2, &policy(2, 8)).await;
@@ -204,7 +157,7 @@ async fn a_paused_deployment_is_planned_for_and_not_written(cluster: &Cluster) {
 }
 
 /// Sets the annotation that pauses, as a person with kubectl would; null removes it.
-async fn annotate(cluster: &Cluster, value: Value) {
+pub(crate) async fn annotate(cluster: &Cluster, value: Value) {
     let patch = Patch::Merge(json!({ "metadata": { "annotations": { PAUSED: value } } }));
     let deployments = cluster.api::<Deployment>();
     let patched = deployments

@@ -41,6 +41,8 @@ pub(crate) struct Surroundings {
     pub(crate) cluster: bool,
     /// Whether it is told never to lead.
     pub(crate) follow: bool,
+    /// Whether it marks the pods that go.
+    pub(crate) costs: bool,
 }
 
 /// The pod that a sidecar belongs to.
@@ -77,6 +79,7 @@ impl Surroundings {
             policy: Some(policy.to_owned()),
             cluster: true,
             follow: false,
+            costs: false,
         }
     }
 }
@@ -99,7 +102,8 @@ impl Sidecar {
                 .arg("run")
                 .args(["--listen", &format!("{}:{TRAFFIC}", pod.ip)])
                 .args(["--upstream", &format!("{}:{}", pod.ip, model_server::PORT)])
-                .args(around.follow.then_some("--follow"));
+                .args(around.follow.then_some("--follow"))
+                .args(around.costs.then_some("--deletion-costs"));
         }
         // A follower finds its Deployment by its pod, as inject's Role lets it.
         if !around.follow || pod.leads {

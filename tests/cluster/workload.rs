@@ -136,6 +136,12 @@ impl Cluster {
         self.bind(LEAD, rules, FIRST_LEAD..SIDECARS).await;
     }
 
+    /// And the right that goes with deletion costs.
+    pub(crate) async fn grant_marking(&self) {
+        let rule = json!({"apiGroups": [""], "resources": ["pods"], "verbs": ["patch"]});
+        self.bind("marking", vec![rule], 0..FIRST_LEAD).await;
+    }
+
     async fn bind(&self, name: &str, rules: Vec<Value>, users: Range<usize>) {
         let create = PostParams::default();
         let rules: Vec<PolicyRule> = rules.into_iter().map(from_json).collect();

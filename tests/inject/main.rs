@@ -15,8 +15,9 @@ use serde_json::Value;
 use sidescale::inject::{self, Network, Options, Output, Refusal, Selector, Source};
 
 /// Every case.
-pub(crate) const CASES: [&str; 17] = [
+pub(crate) const CASES: [&str; 18] = [
     "classic.yaml",
+    "costs.yaml",
     "flask-elsewhere.yaml",
     "flask-number.yaml",
     "flask-variable.yaml",

@@ -31,6 +31,7 @@ use crate::leader::preference::{Preference, can_have_lead};
 use crate::lifecycle::TasksHandle;
 use crate::policy::Policy;
 use crate::report::{Beacon, Hello, WIRE_VERSION};
+use crate::scale::Costs;
 
 /// What wakes a reign from outside.
 pub(super) struct Senders {
@@ -90,6 +91,7 @@ impl Throne {
             writer,
             spread: Spread::default(),
             parting: Parting::default(),
+            costs: costs(&reign),
             reach: Reach::default(),
             preference: Preference::new(&reign.timings),
             heir: None,
@@ -110,6 +112,14 @@ impl Throne {
         };
         Some((throne, senders))
     }
+}
+
+/// What marks pods, where that is wanted.
+fn costs(reign: &Reign) -> Option<Costs> {
+    let (shared, connection) = (&reign.shared, &reign.connection);
+    let wanted = shared.config.deletion_costs;
+    let client = connection.client.clone();
+    wanted.then(|| Costs::new(client, &connection.namespace, shared.clock.clone()))
 }
 
 /// The reign's term and the Deployment as it is; asked again until the API server gives them. `None`: another leads.
