@@ -5,6 +5,7 @@ mod bar;
 mod demo;
 mod inject;
 mod lead;
+mod place;
 mod run;
 mod simulate;
 mod upgrade;

@@ -8,7 +8,7 @@ mod address;
 mod dialect;
 mod fetch;
 mod tally;
-mod text;
+pub(crate) mod text;
 
 use serde::Serialize;
 

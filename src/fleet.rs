@@ -21,6 +21,7 @@ pub mod member;
 pub mod parting;
 pub(crate) mod phase;
 pub mod reach;
+pub(crate) mod sidecar;
 pub mod spread;
 pub mod view;
 pub mod watch;

@@ -9,6 +9,8 @@
 //! At admission the same steps are taken for a pod (`admitted`), by what was applied ahead of it (`ahead`): companions and,
 //! where no process shall run, a policy of the API server itself (`admission_policy`).
 //!
+//! What a cluster says of a workload is judged here, too, where somebody has asked it (`fit`, `observed`).
+//!
 //! All of it is a function of the texts. Each change remembers what stood there (`edits`), so injecting twice is
 //! injecting once, and [`uninject`] gives an equal document back.
 
@@ -23,12 +25,16 @@ mod documents;
 mod edits;
 mod ending;
 mod engines;
+mod fit;
 mod kustomize;
 mod lead;
 mod network;
+mod observed;
 mod owners;
 mod ports;
 mod probes;
+mod prospect;
+mod requests;
 mod resources;
 mod rights;
 mod server;
@@ -48,9 +54,12 @@ use self::companions::MANAGED_BY;
 use self::documents::Document;
 pub use self::documents::{Source, yaml};
 use self::edits::Before;
+pub use self::fit::{Node, fit};
 pub use self::kustomize::{Component, component};
 use self::network::Isolation;
 pub use self::network::Network;
+pub use self::observed::{Observed, enough_grace};
+pub use self::prospect::Prospect;
 use self::services::Service;
 use self::settings::ORIGINAL;
 use self::steps::injected;
@@ -85,6 +94,8 @@ pub struct Output {
     pub notes: Vec<Note>,
     /// How many workloads were changed.
     pub changed: usize,
+    /// Each workload as it will be, for who compares it with a cluster; `uninject` gives none.
+    pub prospects: Vec<Prospect>,
 }
 
 /// What the whole input says to each of its workloads.
@@ -100,12 +111,12 @@ struct Surroundings {
 pub fn inject(sources: &[Source], options: &Options) -> Result<Output, Vec<Refusal>> {
     let mut documents = read_all(sources)?;
     let surroundings = Surroundings::of(&documents);
-    let (mut refusals, mut notes, mut changed) = (Vec::new(), Vec::new(), 0);
+    let (mut refusals, mut notes, mut prospects) = (Vec::new(), Vec::new(), Vec::new());
     let mut companions: Vec<(usize, Vec<Value>)> = Vec::new();
     for (index, document) in documents.iter_mut().enumerate() {
         let mut objects: Vec<Value> = document.objects().into_iter().cloned().collect();
         let mut beside = Vec::new();
-        let before = changed;
+        let before = prospects.len();
         for object in &mut objects {
             match injected(object, &surroundings, options) {
                 Ok(None) => {}
@@ -113,7 +124,7 @@ pub fn inject(sources: &[Source], options: &Options) -> Result<Output, Vec<Refus
                     *object = injected.workload;
                     beside.extend(injected.companions);
                     notes.extend(injected.notes);
-                    changed += 1;
+                    prospects.push(injected.prospect.within(&document.place));
                 }
                 Err(these) => {
                     let these = these.into_iter();
@@ -121,7 +132,7 @@ pub fn inject(sources: &[Source], options: &Options) -> Result<Output, Vec<Refus
                 }
             }
         }
-        if changed > before {
+        if prospects.len() > before {
             document.replace(objects);
             companions.push((index, beside));
         }
@@ -133,7 +144,11 @@ pub fn inject(sources: &[Source], options: &Options) -> Result<Output, Vec<Refus
     for (index, beside) in companions.into_iter().rev() {
         place(&mut documents, index, beside);
     }
-    finish(&documents, notes, changed)
+    let output = finish(&documents, notes, prospects.len())?;
+    Ok(Output {
+        prospects,
+        ..output
+    })
 }
 
 /// Takes the sidecar out again, and with it what came along.
@@ -216,6 +231,7 @@ fn finish(
         manifests,
         notes,
         changed,
+        prospects: Vec::new(),
     })
 }
 

@@ -34,7 +34,7 @@
 //!  9 config
 //! 10 controller
 //! 11 admin local telemetry simulate inject
-//! 12 app backtest upgrade webhook
+//! 12 app backtest survey upgrade webhook
 //! 13 demo
 //! 14 cli
 //! ```
@@ -82,6 +82,7 @@ pub mod proxy;
 pub mod report;
 pub mod scale;
 pub mod simulate;
+pub mod survey;
 pub mod telemetry;
 pub mod tuning;
 pub mod units;

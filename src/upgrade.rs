@@ -19,9 +19,6 @@ use kube::Client;
 use self::fleet::{Fleet, Member};
 use crate::clock::Clock;
 
-/// What the sidecar's container is called.
-const SIDECAR: &str = "sidescale";
-
 /// A new sidecar for the pods of one Deployment.
 #[derive(Clone, Debug)]
 pub struct Upgrade {

@@ -7,8 +7,13 @@ use anyhow::{Context as _, anyhow};
 use clap::{Args, ValueEnum};
 
 use super::Failure;
+use super::place::Place;
 use super::words::{input, print, write_whole};
-use crate::inject::{self, Ahead, Network, Note, Options, Output, Refusal, Selector, Source};
+use crate::clock::Clock;
+use crate::inject::{
+    self, Ahead, Network, Note, Options, Output, Prospect, Refusal, Selector, Source,
+};
+use crate::survey::survey;
 
 /// The image of this version.
 pub(super) const IMAGE: &str = concat!("ghcr.io/sidescale/sidescale:", env!("CARGO_PKG_VERSION"));
@@ -51,6 +56,14 @@ pub(super) struct Inject {
     /// A NetworkPolicy that keeps others than the fleet's pods from the member port
     #[arg(long, value_name = "WHERE")]
     network_policy: Option<Where>,
+
+    /// Ask the cluster, too, with your own rights and without writing: whether the pods that are there will still fit their
+    /// nodes, and whether a drain has the time that requests take (from sidecars that are there already)
+    #[arg(long)]
+    live: bool,
+
+    #[command(flatten, next_help_heading = "With --live")]
+    place: Place,
 }
 
 /// For pods that get their sidecar at admission.
@@ -104,6 +117,12 @@ Annotations of the workload or its template, all with the prefix sidescale.dev/:
 
 impl Inject {
     pub(super) fn start(self) -> Result<(), Failure> {
+        if !self.live && self.place.namespace.is_some() {
+            return input(
+                "--namespace is where --live looks, which is not given; for the manifests, say it to kubectl",
+            );
+        }
+        let live = self.live.then_some(self.place);
         let sources = read(&self.sources)?;
         let options = Options {
             image: self.image,
@@ -121,15 +140,19 @@ impl Inject {
         };
         if wanted.rbac || wanted.policy {
             let output = inject::ahead(&sources, &options, wanted);
-            return finish(&output.map_err(|refusals| refused(&refusals))?, NOBODY);
+            let mut output = output.map_err(|refusals| refused(&refusals))?;
+            compare(live, &output.prospects, &mut output.notes)?;
+            return finish(&output, NOBODY);
         }
         let Some(folder) = self.kustomize else {
-            let output =
-                inject::inject(&sources, &options).map_err(|refusals| refused(&refusals))?;
+            let output = inject::inject(&sources, &options);
+            let mut output = output.map_err(|refusals| refused(&refusals))?;
+            compare(live, &output.prospects, &mut output.notes)?;
             return finish(&output, NOBODY);
         };
-        let component =
-            inject::component(&sources, &options).map_err(|refusals| refused(&refusals))?;
+        let component = inject::component(&sources, &options);
+        let mut component = component.map_err(|refusals| refused(&refusals))?;
+        compare(live, &component.prospects, &mut component.notes)?;
         if component.changed == 0 {
             return input(NOBODY);
         }
@@ -157,6 +180,32 @@ impl Uninject {
         let output = inject::uninject(&sources).map_err(|refusals| refused(&refusals))?;
         finish(&output, "nothing here has a sidecar that inject put there")
     }
+}
+
+/// Asks the cluster at `live` about the workloads, before anything is written.
+fn compare(
+    live: Option<Place>,
+    prospects: &[Prospect],
+    notes: &mut Vec<Note>,
+) -> Result<(), Failure> {
+    let Some(place) = live.filter(|_place| !prospects.is_empty()) else {
+        return Ok(());
+    };
+    let connector = place.connector();
+    let survey = super::control_runtime()?.block_on(async {
+        let connection = connector.connect().await;
+        let connection = connection.map_err(|error| Failure::Input(error.into()))?;
+        let (client, namespace) = (&connection.client, &connection.namespace);
+        let survey = survey(client, namespace, &Clock::real(), prospects).await;
+        survey
+            .context("--live: the cluster cannot be asked (check your kubeconfig and its context, or leave --live out)")
+            .map_err(Failure::Other)
+    })?;
+    if !survey.refusals.is_empty() {
+        return Err(refused(&survey.refusals));
+    }
+    notes.extend(survey.notes);
+    Ok(())
 }
 
 /// The manifests to stdout, what to know about them to stderr.

@@ -1,15 +1,13 @@
 //! `sidescale upgrade`.
 
 use std::io::Write as _;
-use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::Args;
 
 use super::Failure;
-use crate::app::Connector;
+use super::place::Place;
 use crate::clock::Clock;
-use crate::config;
 use crate::units::parse_duration;
 use crate::upgrade::{self, Error};
 
@@ -24,13 +22,8 @@ pub(super) struct Upgrade {
     #[arg(long, value_name = "IMAGE", default_value = super::inject::IMAGE)]
     image: String,
 
-    /// Its namespace; default: the kubeconfig's
-    #[arg(long, short, value_name = "NAME")]
-    namespace: Option<String>,
-
-    /// Kubeconfig file; default: $KUBECONFIG or ~/.kube/config
-    #[arg(long, env = "SIDESCALE_KUBECONFIG", value_name = "FILE")]
-    kubeconfig: Option<PathBuf>,
+    #[command(flatten)]
+    place: Place,
 
     /// How long a pod may take to drain, and then to be ready again: above your longest stream
     #[arg(long, value_name = "TIME", default_value = "10m", value_parser = parse_duration)]
@@ -45,11 +38,7 @@ pub(super) struct Upgrade {
 
 impl Upgrade {
     pub(super) fn start(self) -> Result<(), Failure> {
-        let connector = Connector::Configured(config::Cluster {
-            kubeconfig: self.kubeconfig,
-            namespace: self.namespace,
-            target: None,
-        });
+        let connector = self.place.connector();
         let target = self
             .target
             .strip_prefix("deployment/")

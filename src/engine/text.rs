@@ -7,18 +7,18 @@ use std::iter;
 
 /// One sample line.
 #[derive(Clone, Copy, Debug, PartialEq)]
-pub(super) struct Line<'a> {
-    pub(super) name: &'a str,
+pub(crate) struct Line<'a> {
+    pub(crate) name: &'a str,
     /// What stands between the braces.
     labels: &'a str,
-    pub(super) value: f64,
+    pub(crate) value: f64,
 }
 
 // === impl Line ===
 
 impl<'a> Line<'a> {
     /// The labels in their order, values as they stand: an escape stays an escape.
-    pub(super) fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
+    pub(crate) fn labels(&self) -> impl Iterator<Item = (&'a str, &'a str)> + use<'a> {
         let mut rest = self.labels;
         iter::from_fn(move || {
             let (name, behind) = rest.split_once('=')?;
@@ -31,14 +31,14 @@ impl<'a> Line<'a> {
     }
 
     /// The value of one label.
-    pub(super) fn label(&self, wanted: &str) -> Option<&'a str> {
+    pub(crate) fn label(&self, wanted: &str) -> Option<&'a str> {
         self.labels()
             .find_map(|(name, value)| (name == wanted).then_some(value))
     }
 }
 
 /// The sample lines of `text`.
-pub(super) fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
+pub(crate) fn lines(text: &str) -> impl Iterator<Item = Line<'_>> {
     text.lines().filter_map(line)
 }
 

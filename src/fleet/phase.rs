@@ -19,7 +19,7 @@ pub(super) const TEMPLATE_HASH_LABEL: &str = "pod-template-hash";
 const FIRST_STATUS_WITHIN: Duration = Duration::from_secs(5);
 
 /// Whether a pod still counts: one that Succeeded or Failed (an evicted one, say) is a record, not a pod.
-pub(super) fn exists(pod: &Pod) -> bool {
+pub(crate) fn exists(pod: &Pod) -> bool {
     !matches!(status_phase(pod), Some("Succeeded" | "Failed"))
 }
 

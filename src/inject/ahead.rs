@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 
 use super::admission_policy;
 use super::documents::{self, Document, Source};
+use super::prospect::Prospect;
 use super::settings::{INJECT, PREFIX, Settings};
 use super::steps::{asked, take};
 use super::task::Task;
@@ -32,17 +33,17 @@ pub fn ahead(sources: &[Source], options: &Options, wanted: Ahead) -> Result<Out
     };
     let documents = read_all(sources)?;
     let surroundings = Surroundings::of(&documents);
-    let (mut refusals, mut notes, mut changed) = (Vec::new(), Vec::new(), 0);
+    let (mut refusals, mut notes, mut prospects) = (Vec::new(), Vec::new(), Vec::new());
     let mut out = Vec::new();
     for document in &documents {
         for object in document.objects() {
             match of_workload(object, &surroundings, options, wanted) {
                 Ok(None) => {}
-                Ok(Some((objects, these))) => {
-                    let objects = objects.into_iter();
+                Ok(Some(settled)) => {
+                    let objects = settled.objects.into_iter();
                     out.extend(objects.map(|object| Document::new(&document.place, object)));
-                    notes.extend(these);
-                    changed += 1;
+                    notes.extend(settled.notes);
+                    prospects.push(settled.prospect.within(&document.place));
                 }
                 Err(these) => {
                     let these = these.into_iter();
@@ -58,11 +59,17 @@ pub fn ahead(sources: &[Source], options: &Options, wanted: Ahead) -> Result<Out
     Ok(Output {
         manifests,
         notes,
-        changed,
+        changed: prospects.len(),
+        prospects,
     })
 }
 
-type Objects = (Vec<Value>, Vec<Note>);
+/// What is applied ahead of one workload's pods.
+struct Settled {
+    objects: Vec<Value>,
+    notes: Vec<Note>,
+    prospect: Prospect,
+}
 
 /// `Ok(None)`: nobody asked.
 fn of_workload(
@@ -70,7 +77,7 @@ fn of_workload(
     surroundings: &Surroundings,
     options: &Options,
     wanted: Ahead,
-) -> Result<Option<Objects>, Vec<Refusal>> {
+) -> Result<Option<Settled>, Vec<Refusal>> {
     let one = |refusal| vec![refusal];
     let Some(object) = asked(object, options).map_err(one)? else {
         return Ok(None);
@@ -113,7 +120,11 @@ fn of_workload(
             && alone.edits.patch() == settled.edits.patch();
         say_what_a_pod_must_say(&mut settled, same);
     }
-    Ok(Some((objects, settled.notes)))
+    Ok(Some(Settled {
+        objects,
+        prospect: Prospect::of(&settled),
+        notes: settled.notes,
+    }))
 }
 
 /// The webhook sees a pod, and neither its Deployment nor its Services.

@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::documents::{self, Document, Source};
+use super::prospect::Prospect;
 use super::steps::{Injected, injected};
 use super::verdict::{Note, Refusal};
 use super::workload::Workload;
@@ -17,6 +18,8 @@ pub struct Component {
     pub notes: Vec<Note>,
     /// How many workloads it patches.
     pub changed: usize,
+    /// Each of them as it will be, for who compares it with a cluster.
+    pub prospects: Vec<Prospect>,
 }
 
 /// The component that adds the sidecar to each workload of `sources` that asks for it.
@@ -28,7 +31,7 @@ pub fn component(sources: &[Source], options: &Options) -> Result<Component, Vec
         for object in document.objects() {
             match injected(object, &surroundings, options) {
                 Ok(None) => {}
-                Ok(Some(injected)) => component.add(object, injected),
+                Ok(Some(injected)) => component.add(&document.place, object, injected),
                 Err(these) => {
                     let these = these.into_iter();
                     refusals.extend(these.map(|refusal| refusal.within(&document.place)));
@@ -49,12 +52,13 @@ struct Parts {
     resources: Vec<String>,
     patches: Vec<Value>,
     notes: Vec<Note>,
+    prospects: Vec<Prospect>,
 }
 
 // === impl Parts ===
 
 impl Parts {
-    fn add(&mut self, object: &Value, injected: Injected) {
+    fn add(&mut self, document: &str, object: &Value, injected: Injected) {
         let Ok(Some(workload)) = Workload::of(object) else {
             return;
         };
@@ -96,6 +100,7 @@ impl Parts {
         self.patches
             .push(json!({"path": file("patch"), "target": target}));
         self.notes.extend(injected.notes);
+        self.prospects.push(injected.prospect.within(document));
     }
 
     fn finish(self) -> Result<Component, Refusal> {
@@ -117,6 +122,7 @@ impl Parts {
             files,
             notes: self.notes,
             changed,
+            prospects: self.prospects,
         })
     }
 }

@@ -82,7 +82,7 @@ fn class(pod: &Value) -> Class {
 }
 
 /// A quantity of Kubernetes, in its unit; `None`: it is none.
-fn amount(quantity: &Value) -> Option<f64> {
+pub(super) fn amount(quantity: &Value) -> Option<f64> {
     if quantity.is_number() {
         return quantity.as_f64();
     }

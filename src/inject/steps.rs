@@ -3,6 +3,7 @@
 use serde_json::{Value, json};
 
 use super::network::Network;
+use super::prospect::Prospect;
 use super::rights::Part;
 use super::settings::Settings;
 use super::task::{Task, containers, declared};
@@ -20,6 +21,7 @@ pub(super) struct Injected {
     pub(super) patch: Vec<Value>,
     pub(super) companions: Vec<Value>,
     pub(super) notes: Vec<Note>,
+    pub(super) prospect: Prospect,
 }
 
 /// `Ok(None)`: nobody asked.
@@ -60,6 +62,7 @@ pub(super) fn injected(
         workload: task.edits.document().clone(),
         patch,
         companions,
+        prospect: Prospect::of(&task),
         notes: task.notes,
     }))
 }
@@ -108,6 +111,7 @@ fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec
     let isolated = network::check(task, &surroundings.isolations, &routes);
     let ready = probes::hand_over(task, &names, &routes);
     let ending = ending::prepare(task);
+    task.grace = ending.grace;
     let in_the_cluster = sidecar::is_in_the_cluster(task);
     let account = in_the_cluster.then(|| account::settle(task));
     let resources = resources::fit(task);

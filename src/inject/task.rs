@@ -15,6 +15,8 @@ pub(super) struct Task {
     pub(super) edits: Edits,
     /// Name of the container that the sidecar stands in front of.
     pub(super) server: String,
+    /// How long a drain may take in seconds, once that is settled.
+    pub(super) grace: u64,
     /// Ports of the pod that nobody had before and somebody has now.
     pub(super) taken: Vec<u16>,
     pub(super) notes: Vec<Note>,
@@ -39,6 +41,7 @@ impl Task {
             settings,
             edits: Edits::of(document),
             server: String::new(),
+            grace: 0,
             taken: Vec::new(),
             notes: Vec::new(),
             refusals: Vec::new(),

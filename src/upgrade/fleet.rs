@@ -5,20 +5,19 @@ use std::time::Duration;
 use http::Request;
 use k8s_openapi::api::apps::v1::{Deployment, ReplicaSet};
 use k8s_openapi::api::coordination::v1::Lease;
-use k8s_openapi::api::core::v1::{Container, ContainerStatus, Pod};
+use k8s_openapi::api::core::v1::{ContainerStatus, Pod};
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
 
-use super::{Error, SIDECAR};
+use super::Error;
 use crate::clock::Clock;
 use crate::fleet::phase::is_ready;
+use crate::fleet::sidecar;
 use crate::scale::view::query;
 
 /// How often a pod is looked at.
 const LOOK: Duration = Duration::from_millis(500);
-/// Where the sidecar answers, where its container does not say otherwise.
-const ADMIN_PORT: i32 = 9090;
 
 /// The pods of one Deployment.
 pub(super) struct Fleet {
@@ -197,9 +196,11 @@ impl Fleet {
     /// Asks a pod to drain and returns when it has. It is unready from the first moment.
     pub(super) async fn drain(&self, member: &Member) -> Result<(), Error> {
         let what = || format!("drain pod {}", member.name);
-        let uri = format!(
-            "/api/v1/namespaces/{}/pods/{}:{}/proxy/api/v1/drained",
-            self.namespace, member.name, member.admin_port
+        let uri = sidecar::through_the_api_server(
+            &self.namespace,
+            &member.name,
+            member.admin_port,
+            "/api/v1/drained",
         );
         let request = Request::get(uri)
             .body(Vec::new())
@@ -215,7 +216,7 @@ impl Fleet {
     }
 
     pub(super) async fn set_image(&self, member: &Member, image: &str) -> Result<(), Error> {
-        let patch = json!({"spec": {member.list: [{"name": SIDECAR, "image": image}]}});
+        let patch = json!({"spec": {member.list: [{"name": sidecar::NAME, "image": image}]}});
         let params = PatchParams::default();
         let patched = self
             .pods()
@@ -265,22 +266,13 @@ impl Fleet {
 impl Member {
     fn of(pod: &Pod) -> Result<Self, Error> {
         let spec = pod.spec.clone().unwrap_or_default();
-        let find = |list: &[Container]| list.iter().find(|one| one.name == SIDECAR).cloned();
-        let native = find(spec.init_containers.as_deref().unwrap_or_default());
-        let list = if native.is_some() {
-            "initContainers"
-        } else {
-            "containers"
-        };
-        let sidecar = native.or_else(|| find(&spec.containers));
-        let sidecar = sidecar.ok_or_else(|| Error::NoSidecar(pod.name_any()))?;
-        let mut ports = sidecar.ports.into_iter().flatten();
-        let admin = ports.find(|port| port.name.as_deref() == Some("sidescale-admin"));
+        let found = sidecar::container(&spec);
+        let (list, container) = found.ok_or_else(|| Error::NoSidecar(pod.name_any()))?;
         Ok(Self {
             name: pod.name_any(),
-            image: sidecar.image.unwrap_or_default(),
+            image: container.image.clone().unwrap_or_default(),
             list,
-            admin_port: admin.map_or(ADMIN_PORT, |port| port.container_port),
+            admin_port: sidecar::admin_port(container),
             restarts: status_of(pod).map_or(0, |status| status.restart_count),
         })
     }
@@ -295,5 +287,5 @@ fn status_of(pod: &Pod) -> Option<ContainerStatus> {
     let status = pod.status.as_ref()?;
     let lists = [&status.init_container_statuses, &status.container_statuses];
     let mut all = lists.into_iter().flatten().flatten();
-    all.find(|one| one.name == SIDECAR).cloned()
+    all.find(|one| one.name == sidecar::NAME).cloned()
 }

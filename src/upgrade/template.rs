@@ -1,12 +1,12 @@
 //! The template of a Deployment gets another image of the sidecar, and no pod is replaced for it.
 
-use k8s_openapi::api::core::v1::PodSpec;
 use kube::ResourceExt as _;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
 
+use super::Error;
 use super::fleet::Fleet;
-use super::{Error, SIDECAR};
+use crate::fleet::sidecar;
 
 /// Sets the image in the Deployment's template and in that of its ReplicaSet, while nobody compares them; `false`: it was
 /// there already.
@@ -19,16 +19,17 @@ pub(super) async fn follow(fleet: &Fleet, image: &str) -> Result<bool, Error> {
         .template
         .spec
         .unwrap_or_default();
-    let Some((list, old)) = sidecar(&pod) else {
+    let Some((list, container)) = sidecar::container(&pod) else {
         return Err(Error::NoSidecar(format!("template of {}", fleet.place())));
     };
+    let old = container.image.as_deref().unwrap_or_default();
     if old == image {
         return Ok(false);
     }
     let newest = fleet.newest(&deployment).await?;
     let (name, set) = (deployment.name_any(), newest.name_any());
     let template =
-        json!({"spec": {"template": {"spec": {list: [{"name": SIDECAR, "image": image}]}}}});
+        json!({"spec": {"template": {"spec": {list: [{"name": sidecar::NAME, "image": image}]}}}});
     let params = PatchParams::default();
     let deployments = fleet.deployments();
     let change = async |patch: &Value| {
@@ -54,22 +55,9 @@ pub(super) async fn follow(fleet: &Fleet, image: &str) -> Result<bool, Error> {
     let followed = followed.await;
     if followed.is_err() {
         // Released as it is, half of it would be a rollout.
-        let back =
-            json!({"spec": {"template": {"spec": {list: [{"name": SIDECAR, "image": old}]}}}});
+        let back = json!({"spec": {"template": {"spec": {list: [{"name": sidecar::NAME, "image": old}]}}}});
         change(&back).await?;
     }
     change(&json!({"spec": {"paused": null}})).await?;
     followed.map(|()| true)
-}
-
-/// The list in which the sidecar stands, and its image.
-fn sidecar(pod: &PodSpec) -> Option<(&'static str, String)> {
-    let first = pod
-        .init_containers
-        .iter()
-        .flatten()
-        .map(|one| ("initContainers", one));
-    let beside = pod.containers.iter().map(|one| ("containers", one));
-    let (list, found) = first.chain(beside).find(|(_, one)| one.name == SIDECAR)?;
-    Some((list, found.image.clone().unwrap_or_default()))
 }

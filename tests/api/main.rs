@@ -6,4 +6,5 @@ mod events;
 mod leadership;
 mod ownership;
 mod scaling;
+mod survey;
 mod webhook;

@@ -23,6 +23,7 @@ mod fleet;
 mod front;
 mod keepers;
 mod leads;
+mod live;
 mod load;
 mod manifest;
 mod memory;

@@ -101,6 +101,14 @@ fn flags_that_make_no_sense_are_refused() {
 }
 
 #[test]
+fn a_namespace_for_nobody_is_refused_before_anything_is_read() {
+    refused(
+        &["inject", "-n", "ml", "/nowhere/bert.yaml"],
+        &["--namespace", "--live"],
+    );
+}
+
+#[test]
 fn a_check_names_all_that_is_wrong_with_a_policy() {
     let policy = file(
         "bad-policy.yaml",
