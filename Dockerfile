@@ -1,6 +1,8 @@
 # The image that sidecar.yaml names: `sidescale` on glibc, because NVML is a shared library that is looked up at run time.
 #
 #   docker build -t ghcr.io/sidescale/sidescale:0.1.0 .
+#
+# `.ci/image` builds it without Docker: it reads the last stage, line by line.
 
 FROM docker.io/library/rust:1.95-trixie AS build
 WORKDIR /src

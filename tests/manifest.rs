@@ -132,12 +132,18 @@ fn the_image_is_the_manifests() {
     let image = sidecar()["image"].as_str().expect("an image").to_owned();
     assert!(dockerfile.contains(&format!("docker build -t {image} .")));
     assert!(include_str!("../README.md").contains(&format!("docker build -t {image} .")));
-    assert!(
-        image.ends_with(&format!(":{}", env!("CARGO_PKG_VERSION"))),
-        "{image}"
-    );
+    let (repository, version) = image.split_once(':').expect("an image has a tag");
+    assert_eq!(version, env!("CARGO_PKG_VERSION"));
+    // It reads all else from the Dockerfile and from Cargo.
+    assert!(include_str!("../.ci/image").contains(&format!("\"{repository}:{{version}}\"")));
     let user = pod()["securityContext"]["runAsUser"].to_string();
-    assert!(dockerfile.contains(&format!("USER {user}:{user}")));
+    assert!(dockerfile.contains(&format!("USER {user}:{user}\n")));
+    let ports = sidecar()["ports"].as_array().expect("ports").clone();
+    let ports: Vec<String> = ports
+        .iter()
+        .map(|port| port["containerPort"].to_string())
+        .collect();
+    assert!(dockerfile.contains(&format!("EXPOSE {}\n", ports.join(" "))));
 }
 
 #[test]

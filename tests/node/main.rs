@@ -9,7 +9,8 @@
 //! ```
 //!
 //! `upgrade` needs the same image under a second name: `docker tag`, and load it, too (`SIDESCALE_NEXT_IMAGE`, by default the
-//! first one's name with `-next` behind it).
+//! first one's name with `-next` behind it). Without Docker, `.ci/image` writes each as an archive (`--name`, `--output`),
+//! and `kind load image-archive` or `ctr -n k8s.io images import` on the node takes it.
 //!
 //! `KUBECONFIG` says which cluster, `SIDESCALE_IMAGE` which image its nodes have, where it is another one; a command in
 //! `SIDESCALE_LOAD_IMAGE` is run once before, with the image's name behind it (`kind load docker-image`). Nodes must be
