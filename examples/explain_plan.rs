@@ -93,6 +93,7 @@ fn fleet(replicas: u32) -> Snapshot {
         ip: None,
         phase: PodPhase::Ready,
         created: Instant::default(),
+        marked: false,
         member: Member::Reporting(Reading::default()),
     });
     Snapshot {

@@ -26,6 +26,8 @@ pub mod spread;
 pub mod view;
 pub mod watch;
 
+pub use phase::{DELETION_COST, LEAST_COST};
+
 /// The fleet at one moment, as the leader sees it. Pods in the order of their names.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Snapshot {
@@ -61,6 +63,8 @@ pub struct Pod {
     pub created: Instant,
     /// What is known of its load.
     pub member: Member,
+    /// It has the least of all deletion costs: a leader has marked it to go.
+    pub marked: bool,
 }
 
 /// What Kubernetes says of a pod.

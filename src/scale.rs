@@ -17,7 +17,7 @@ mod scaler;
 pub(crate) mod view;
 
 pub use announcer::{Announcement, Announcer};
-pub use costs::{Costs, DELETION_COST};
+pub use costs::Costs;
 pub use error::ScaleError;
 pub use owner::{NoOwner, Owner, owner_of_pod};
 pub use scaler::{Scaled, Scaler, Stamp};

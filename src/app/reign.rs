@@ -32,7 +32,7 @@ use crate::clock::{Instant, Now, Timestamp};
 use crate::controller::Turn;
 use crate::fleet::Snapshot;
 use crate::fleet::channel::{Channels, MemberLine};
-use crate::fleet::parting::Parting;
+use crate::fleet::parting::{Lowering, Parting};
 use crate::fleet::reach::Reach;
 use crate::fleet::spread::Spread;
 use crate::fleet::watch::{Event, Watched};
@@ -107,6 +107,8 @@ struct Throne {
     is_first: bool,
     /// A write was refused for a missing right: it would be again, also where the plan asks for none now.
     is_forbidden: bool,
+    /// The last write came to nothing: nobody is to stand aside for one that may never come.
+    has_failed: bool,
 }
 
 /// Reigns until the claim lapses or `hand_over` asks for the end. Asks for it by `yields` when somebody else should lead.
@@ -245,22 +247,24 @@ impl Throne {
             && !snapshot.paused;
         let policy = policy.unwrap_or_else(|| assumed(snapshot.spec_replicas));
         let Thought {
-            turn,
+            mut turn,
             snapshot,
             policy,
         } = self.controller.turn(now, snapshot, policy).await;
         self.look_whether_the_past_is_back(now);
+        let lowering = self.choose_who_goes(now, &mut turn.plan, &snapshot, acts);
         if let Some(board) = self.reign.shared.board().as_mut() {
             board.turned(now, &turn, &snapshot, &policy, &self.controller, acts);
         }
         if acts {
             self.spread(&snapshot, now.instant);
         }
-        if !acts || turn.plan.desired >= snapshot.spec_replicas {
+        if lowering.is_none() {
             self.keep_all().await;
         }
+        self.let_stay(now, &snapshot).await;
         if turn.plan.desired != snapshot.spec_replicas {
-            self.decide(now, turn, &snapshot, acts).await;
+            self.decide(now, &turn, lowering, acts).await;
         } else if !self.is_forbidden {
             // What could not be written is not wanted any more.
             self.reign.shared.faults.clear(Fault::Scale);
@@ -294,24 +298,25 @@ impl Throne {
         }
     }
 
-    async fn decide(&mut self, now: Now, mut turn: Turn, snapshot: &Snapshot, acts: bool) {
+    async fn decide(&mut self, now: Now, turn: &Turn, lowering: Option<Lowering>, acts: bool) {
         let from = self.gathered.deployment.spec_replicas;
         if !acts {
-            self.writer.would_scale(&self.gathered.deployment, &turn);
-            self.note(|board| board.decided(&turn, from, false));
+            self.writer.would_scale(&self.gathered.deployment, turn);
+            self.note(|board| board.decided(turn, from, false));
             return;
         }
-        if turn.plan.desired < from && !self.may_lower(now, &mut turn.plan, snapshot).await {
+        if turn.plan.desired < from && !self.may_lower(now, lowering).await {
             return;
         }
-        match self.writer.scale(&self.gathered.deployment, &turn).await {
+        match self.writer.scale(&self.gathered.deployment, turn).await {
             Written::Scaled(resource_version) => {
                 self.is_forbidden = false;
+                self.has_failed = false;
                 self.reign.shared.faults.clear(Fault::Scale);
                 self.gathered.deployment.spec_replicas = turn.plan.desired;
                 self.gathered.deployment.resource_version = resource_version;
-                self.parting.gone();
-                self.note(|board| board.decided(&turn, from, true));
+                self.parting.gone(now.instant);
+                self.note(|board| board.decided(turn, from, true));
             }
             Written::Moved(view) => {
                 // Somebody else wrote, or a pod turned ready: decide again on what is there now.
@@ -322,13 +327,15 @@ impl Throne {
             Written::Deposed => self.reign.candidacy.deposed().await,
             Written::Forbidden(text) => {
                 self.is_forbidden = true;
-                self.failed(text);
+                self.failed(text).await;
             }
-            Written::Failed(text) => self.failed(text),
+            Written::Failed(text) => self.failed(text).await,
         }
     }
 
-    fn failed(&mut self, text: String) {
+    async fn failed(&mut self, text: String) {
+        self.has_failed = true;
+        self.keep_all().await;
         self.reign.shared.faults.raise(Fault::Scale, text);
         self.turns.failed();
         self.note(|board| board.errors += 1);

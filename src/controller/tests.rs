@@ -44,6 +44,7 @@ fn moment(pods: u32, in_flight: f64, load: Load) -> Snapshot {
         ip: None,
         phase: PodPhase::Ready,
         created: Instant::default(),
+        marked: false,
         member: Member::Reporting(Reading {
             in_flight: in_flight / f64::from(pods),
             ready: true,

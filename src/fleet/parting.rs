@@ -9,7 +9,7 @@
 //! changes, so a leader that dies in between costs the fleet seconds of one pod.
 
 use std::cmp::Ordering;
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use crate::clock::Instant;
@@ -20,15 +20,21 @@ use crate::report::Down;
 /// A leader that dies in between leaves a pod away for as long: doubled, a burst waits for it; halved, one slow write of
 /// the replicas and the pod is back before Kubernetes looks.
 const HOLDS: Duration = Duration::from_secs(30);
-/// How long Kubernetes may take to see that they are unready: a probe (2 s apart as injected) and a watch. Then the
-/// replicas fall all the same, and Kubernetes chooses: a kubelet that is late must not keep a fleet from shrinking.
+/// How long Kubernetes may take to see that the first of them is unready: a probe (2 s apart as injected) and a watch. Then the
+/// replicas fall all the same, and Kubernetes chooses among the others: neither a kubelet that is late nor a plan that
+/// falls by one pod a second keeps a fleet from shrinking.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// How long after the replicas fell those that go may still look as if they stayed: a ReplicaSet deletes within a second.
+const SETTLES: Duration = Duration::from_secs(3);
 
 /// Who was asked to go, between two turns.
 #[derive(Debug, Default)]
 pub struct Parting {
     asked: BTreeSet<String>,
+    /// Since when somebody is.
     since: Option<Instant>,
+    /// Who was when the replicas fell, and when that was.
+    left: BTreeMap<String, Instant>,
 }
 
 /// What to do for a smaller fleet, this turn.
@@ -62,22 +68,25 @@ impl Lowering {
 // === impl Parting ===
 
 impl Parting {
-    /// The plan wants `by` pods less, of which the leader's own, `me`, should not be one.
-    pub fn lower(&mut self, snapshot: &Snapshot, me: &str, by: usize, now: Instant) -> Lowering {
-        let chosen = self.choose(snapshot, me, by);
+    /// The plan wants `desired` pods, fewer than there are to be; the leader's own, `me`, should be one of them.
+    pub fn lower(
+        &mut self,
+        snapshot: &Snapshot,
+        me: &str,
+        desired: usize,
+        now: Instant,
+    ) -> Lowering {
+        let chosen = self.choose(snapshot, me, desired);
         let names: BTreeSet<String> = chosen.iter().map(|pod| pod.name.clone()).collect();
         let back = self.asked.difference(&names).cloned().collect();
         let away = names.iter().cloned().collect();
-        if !names.is_subset(&self.asked) {
-            self.since = Some(now);
-        }
-        let waited = self.since.is_some_and(|since| now.since(since) >= PATIENCE);
+        let since = *self.since.get_or_insert(now);
         let seen = chosen.iter().all(|pod| pod.phase != PodPhase::Ready);
         self.asked = names;
         Lowering {
             away,
             back,
-            go: seen || waited,
+            go: seen || now.since(since) >= PATIENCE,
             chosen: chosen
                 .into_iter()
                 .map(|pod| (pod.name.clone(), in_flight(pod)))
@@ -92,36 +101,61 @@ impl Parting {
     }
 
     /// The replicas have fallen: they go.
-    pub fn gone(&mut self) {
-        *self = Self::default();
+    pub fn gone(&mut self, now: Instant) {
+        let asked = self.keep().into_iter();
+        self.left.extend(asked.map(|pod| (pod, now)));
     }
 
-    /// The idlest of those that can be told. Pods that are not ready anyway go before them, and there is nothing to choose
-    /// then; in a rollout the Deployment shares the loss among its `ReplicaSets` by rules of its own.
-    fn choose<'a>(&self, snapshot: &'a Snapshot, me: &str, by: usize) -> Vec<&'a Pod> {
+    /// Those that were to go when the replicas fell and are there still: Kubernetes has chosen others.
+    pub fn survivors(&mut self, snapshot: &Snapshot, now: Instant) -> Vec<String> {
+        let stays = |name: &String| {
+            let mut pods = snapshot.pods.iter();
+            pods.any(|pod| pod.name == *name && pod.phase != PodPhase::Terminating)
+        };
+        let (settled, open) = std::mem::take(&mut self.left)
+            .into_iter()
+            .partition(|(_, fell)| now.since(*fell) >= SETTLES);
+        self.left = open;
+        let settled: BTreeMap<String, Instant> = settled;
+        let survivors = settled.into_keys().filter(stays);
+        survivors.filter(|pod| !self.asked.contains(pod)).collect()
+    }
+
+    /// Those that are marked and should not be: a leader before this one has died, or it could not take the mark back.
+    pub fn marked_in_vain(&self, snapshot: &Snapshot) -> Vec<String> {
+        let marked = snapshot.pods.iter().filter(|pod| pod.marked);
+        marked
+            .filter(|pod| pod.phase != PodPhase::Terminating)
+            .map(|pod| &pod.name)
+            .filter(|pod| !self.asked.contains(*pod) && !self.left.contains_key(*pod))
+            .cloned()
+            .collect()
+    }
+
+    /// The idlest of those that can be told, so many as serve beyond what is wanted: pods that are not ready go before them, and
+    /// what was asked for and has no pod yet is given up without one. In a rollout the Deployment shares the loss among its
+    /// `ReplicaSets` by rules of its own.
+    fn choose<'a>(&self, snapshot: &'a Snapshot, me: &str, desired: usize) -> Vec<&'a Pod> {
         if snapshot.rollout {
             return Vec::new();
         }
         let is_asked = |pod: &Pod| self.asked.contains(&pod.name);
-        let go_anyway = snapshot.pods.iter().filter(|pod| {
-            let is_there = pod.phase != PodPhase::Ready && pod.phase != PodPhase::Terminating;
-            is_there && !is_asked(pod)
-        });
-        let wanted = by.saturating_sub(go_anyway.count());
-        let mut able: Vec<&Pod> = snapshot
+        let serving: Vec<&Pod> = snapshot
             .pods
             .iter()
-            .filter(|pod| pod.name != me && pod.phase != PodPhase::Terminating)
-            .filter(|pod| matches!(pod.member, Member::Reporting(_)))
+            .filter(|pod| pod.phase != PodPhase::Terminating)
             .filter(|pod| pod.is_capacity() || is_asked(pod))
             .collect();
+        let beyond = serving.len().saturating_sub(desired);
+        let mut able = serving;
+        able.retain(|pod| pod.name != me && matches!(pod.member, Member::Reporting(_)));
         // Whoever was asked has begun to lose its clients; to change one's mind with every request would empty them all.
         able.sort_by(|a, b| {
             is_asked(b)
                 .cmp(&is_asked(a))
                 .then_with(|| idlest_first(a, b))
         });
-        able.truncate(wanted);
+        able.truncate(beyond);
         able
     }
 }
@@ -174,6 +208,7 @@ mod tests {
             ip: None,
             phase: PodPhase::Ready,
             created: at(0),
+            marked: false,
             member: Member::Reporting(Reading {
                 in_flight,
                 ready: true,
@@ -208,8 +243,69 @@ mod tests {
         let step = parting.lower(&seen, "llm-0", 2, at(12));
         assert_eq!(step.away, ["llm-2", "llm-3"], "said again");
         assert!(step.go);
-        parting.gone();
+        parting.gone(at(12));
         assert!(parting.keep().is_empty(), "they are gone");
+    }
+
+    #[test]
+    fn whoever_kubernetes_has_spared_is_taken_back() {
+        let mut parting = Parting::default();
+        let mut seen = fleet(&[3.0, 0.0, 1.0, 2.0]);
+        assert_eq!(parting.lower(&seen, "llm-0", 2, at(10)).away.len(), 2);
+        parting.gone(at(20));
+        // It chose another one, after a kubelet that was late.
+        seen.pods[1].phase = PodPhase::Unready;
+        seen.pods[2].phase = PodPhase::Terminating;
+        seen.pods.remove(3);
+        assert!(
+            parting.survivors(&seen, at(22)).is_empty(),
+            "it may be slow"
+        );
+        assert_eq!(parting.survivors(&seen, at(23)), ["llm-1"]);
+        assert!(parting.survivors(&seen, at(24)).is_empty(), "said once");
+    }
+
+    #[test]
+    fn marks_that_nobody_wants_any_more_are_found() {
+        let mut parting = Parting::default();
+        let mut seen = fleet(&[3.0, 0.0, 1.0, 2.0]);
+        for pod in &mut seen.pods[1..] {
+            pod.marked = true;
+        }
+        seen.pods[3].phase = PodPhase::Terminating;
+        assert_eq!(parting.marked_in_vain(&seen), ["llm-1", "llm-2"]);
+        assert_eq!(parting.lower(&seen, "llm-0", 2, at(10)).away, ["llm-1"]);
+        assert_eq!(parting.marked_in_vain(&seen), ["llm-2"]);
+        parting.gone(at(10));
+        assert_eq!(parting.marked_in_vain(&seen), ["llm-2"]);
+        assert_eq!(parting.survivors(&seen, at(13)), ["llm-1"]);
+        assert_eq!(parting.marked_in_vain(&seen), ["llm-1", "llm-2"]);
+    }
+
+    /// A plan that falls by one pod a second would else have a new pod to wait for with each turn.
+    #[test]
+    fn a_ramp_down_does_not_wait_for_its_newest_pod() {
+        let mut parting = Parting::default();
+        let mut seen = fleet(&[9.0; 20]);
+        let falls = (0..=10_u8).find(|second| {
+            let (desired, now) = (19 - usize::from(*second), at(10 + u64::from(*second)));
+            let step = parting.lower(&seen, "llm-0", desired, now);
+            for (pod, _) in &step.chosen[..step.chosen.len() - 1] {
+                let mut pods = seen.pods.iter_mut();
+                let pod = pods.find(|seen| seen.name == *pod);
+                pod.expect("it is there").phase = PodPhase::Unready;
+            }
+            step.go
+        });
+        assert_eq!(falls, Some(10));
+    }
+
+    #[test]
+    fn what_has_no_pod_is_given_up_without_one() {
+        let mut seen = fleet(&[0.0, 1.0, 2.0]);
+        seen.spec_replicas = 12;
+        let step = Parting::default().lower(&seen, "lead", 3, at(10));
+        assert_eq!((step.away.len(), step.go), (0, true));
     }
 
     #[test]
@@ -225,13 +321,13 @@ mod tests {
     fn whoever_was_asked_is_taken_back_when_the_plan_changes() {
         let mut parting = Parting::default();
         let mut seen = fleet(&[9.0, 1.0, 2.0]);
-        let step = parting.lower(&seen, "llm-0", 2, at(10));
+        let step = parting.lower(&seen, "llm-0", 1, at(10));
         assert_eq!(step.chosen.len(), 2);
         // The one that was asked first goes on to be the one, though another is idler by now.
         for pod in &mut seen.pods[1..] {
             pod.phase = PodPhase::Unready;
         }
-        let step = parting.lower(&seen, "llm-0", 1, at(11));
+        let step = parting.lower(&seen, "llm-0", 2, at(11));
         assert_eq!(
             (step.away, step.back),
             (vec!["llm-1".to_owned()], vec!["llm-2".to_owned()])
@@ -245,7 +341,7 @@ mod tests {
     fn pods_that_go_anyway_spare_those_that_serve() {
         let mut seen = fleet(&[3.0, 1.0, 2.0, 0.0]);
         seen.pods[3].phase = PodPhase::Starting;
-        let step = Parting::default().lower(&seen, "llm-0", 1, at(10));
+        let step = Parting::default().lower(&seen, "llm-0", 3, at(10));
         assert_eq!((step.away.len(), step.go), (0, true));
         let step = Parting::default().lower(&seen, "llm-0", 2, at(10));
         assert_eq!(step.away, ["llm-1"]);
@@ -264,7 +360,7 @@ mod tests {
             reading.connections = Some(connections);
         }
         seen.pods[3].created = at(5);
-        let step = Parting::default().lower(&seen, "llm-0", 1, at(10));
+        let step = Parting::default().lower(&seen, "llm-0", 3, at(10));
         assert_eq!(step.away, ["llm-3"]);
     }
 
@@ -272,19 +368,28 @@ mod tests {
     fn a_pod_that_cannot_be_told_is_left_to_kubernetes() {
         let mut seen = fleet(&[0.0, 0.0, 7.0]);
         seen.pods[1].member = Member::Unknown;
-        let step = Parting::default().lower(&seen, "llm-0", 2, at(10));
+        let step = Parting::default().lower(&seen, "llm-0", 1, at(10));
         assert_eq!(step.away, ["llm-2"]);
     }
 
     proptest! {
         #[test]
-        fn never_more_than_asked_for_and_never_the_leader(
-            loads in prop::collection::vec(0.0..9.0_f64, 1..8), by in 0_usize..9,
+        fn as_many_as_are_wanted_go_on_serving_and_the_leader_does(
+            loads in prop::collection::vec((0.0..9.0_f64, 0..4), 1..8), missing in 0..3_u32, desired in 0_usize..9,
         ) {
-            let seen = fleet(&loads);
+            let (loads, phases): (Vec<f64>, Vec<i32>) = loads.into_iter().unzip();
+            let mut seen = fleet(&loads);
+            seen.spec_replicas += missing;
+            for (pod, phase) in seen.pods.iter_mut().zip(phases) {
+                pod.phase = match phase {
+                    0 => PodPhase::Starting,
+                    1 => PodPhase::Terminating,
+                    _ => PodPhase::Ready,
+                };
+            }
             let mut parting = Parting::default();
-            let step = parting.lower(&seen, "llm-0", by, at(1));
-            prop_assert!(step.away.len() <= by);
+            let step = parting.lower(&seen, "llm-0", desired, at(1));
+            prop_assert!(step.away.is_empty() || seen.ready() - step.away.len() >= desired);
             prop_assert!(step.away.iter().all(|pod| pod != "llm-0"));
             prop_assert_eq!(step.go, step.away.is_empty());
             prop_assert_eq!(parting.keep().len(), step.away.len());

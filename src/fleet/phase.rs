@@ -38,6 +38,19 @@ pub(super) fn phase(pod: &Pod, was_ready: bool) -> PodPhase {
     }
 }
 
+/// Of pods that are equally ready, a ReplicaSet gives up those with the least first (Kubernetes' documentation of ReplicaSet).
+pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
+
+/// The least that Kubernetes takes: below whatever others have written.
+pub const LEAST_COST: i32 = i32::MIN;
+
+/// Whether it is marked to go.
+pub(super) fn is_marked(pod: &Pod) -> bool {
+    let annotations = pod.metadata.annotations.as_ref();
+    let cost = annotations.and_then(|annotations| annotations.get(DELETION_COST));
+    cost.and_then(|cost| cost.parse().ok()) == Some(LEAST_COST)
+}
+
 /// Whether Kubernetes says that it is Ready.
 pub(crate) fn is_ready(pod: &Pod) -> bool {
     ready_condition(pod).is_some_and(|ready| ready.status == "True")

@@ -74,6 +74,7 @@ mod tests {
             ip: None,
             phase,
             created: at(0),
+            marked: false,
             member,
         }
     }

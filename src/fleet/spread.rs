@@ -129,6 +129,7 @@ mod tests {
             ip: None,
             phase: PodPhase::Ready,
             created: at(0),
+            marked: false,
             member: Member::Reporting(Reading {
                 ready: true,
                 connections,

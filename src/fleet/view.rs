@@ -45,6 +45,7 @@ struct Tracked {
     is_start_watched: bool,
     seen: Instant,
     created: Instant,
+    marked: bool,
     line: Line,
 }
 
@@ -249,6 +250,7 @@ impl Tracked {
             } else {
                 now.instant - age
             },
+            marked: phase::is_marked(pod),
             line: Line::default(),
         }
     }
@@ -257,6 +259,7 @@ impl Tracked {
     fn update(&mut self, pod: &core::Pod, now: Instant, came: Came) -> Option<Duration> {
         self.phase = phase::phase(pod, self.was_ready);
         self.ip = address(pod);
+        self.marked = phase::is_marked(pod);
         if self.phase != PodPhase::Ready {
             return None;
         }
@@ -277,6 +280,7 @@ impl Tracked {
             phase: self.phase,
             created: self.created,
             member: self.line.member(now),
+            marked: self.marked,
         }
     }
 }

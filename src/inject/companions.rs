@@ -46,14 +46,12 @@ pub(super) fn of(
         let policy = json!({"data": {"policy.yaml": policy(task, bounds)}});
         objects.push(object(task, "v1", "ConfigMap", &policy_name(task), policy));
     }
-    objects.extend(rights(task, account, part));
     if task.settings.deletion_costs {
-        let writer = match part {
-            Part::Follower => format!("{}-lead", companion(&task.workload.name)),
-            Part::Sidecar | Part::Lead => account.name.clone(),
-        };
+        // Before the right that it limits.
+        let writer = deletion_costs::writer(&task.workload, account, part);
         objects.extend(deletion_costs::of(&task.workload, &writer));
     }
+    objects.extend(rights(task, account, part));
     if let Some(network) = network {
         let name = companion(&task.workload.name);
         let spec = network.spec(task);

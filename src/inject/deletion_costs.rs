@@ -5,11 +5,52 @@
 
 use serde_json::{Value, json};
 
+use super::account::Account;
 use super::admission_policy::is_of as is_pod_of;
 use super::cel::quoted;
 use super::companions::MANAGED_BY;
-use super::workload::Workload;
-use crate::scale::DELETION_COST;
+use super::rights::Part;
+use super::task::Task;
+use super::workload::{Workload, companion};
+use crate::fleet::DELETION_COST;
+
+/// The account that writes them.
+pub(super) fn writer(workload: &Workload, account: &Account, part: Part) -> String {
+    match part {
+        Part::Follower => format!("{}-lead", companion(&workload.name)),
+        Part::Sidecar | Part::Lead => account.name.clone(),
+    }
+}
+
+/// Refuses what the policy could not keep apart, and says what it means.
+pub(super) fn check(task: &mut Task, account: &Account, part: Part) {
+    if !task.settings.deletion_costs {
+        return;
+    }
+    let place = "annotation sidescale.dev/deletion-costs";
+    if task.workload.namespace.is_none() {
+        task.refuse(
+            place,
+            "its policy is the whole cluster's, and without metadata.namespace another workload of this name would replace it",
+            "write the namespace into the manifest",
+        );
+    }
+    if part != Part::Follower && !account.is_made {
+        let reason = format!(
+            "its policy would refuse all else that {} may write of pods, wherever that account is used",
+            account.name
+        );
+        let remedy = format!(
+            "name serviceAccountName: {}, or let `sidescale lead` decide (--lead)",
+            companion(&task.workload.name)
+        );
+        task.refuse(place, reason, remedy);
+    }
+    task.note(
+        "a policy of the whole cluster comes with it (Kubernetes 1.30): apply it before the Role, which lets the leader patch all pods \
+         of the namespace without it",
+    );
+}
 
 /// The policy and its binding, for the account `writer` of the workload's namespace.
 pub(super) fn of(workload: &Workload, writer: &str) -> [Value; 2] {

@@ -10,8 +10,8 @@ use super::task::{Task, containers, declared};
 use super::verdict::{Note, Refusal};
 use super::workload::{Kind, Workload, described, is_asked};
 use super::{
-    ORIGINAL_AT, Options, Surroundings, account, companions, ending, lead, network, owners, ports,
-    probes, resources, restore, server, sidecar,
+    ORIGINAL_AT, Options, Surroundings, account, companions, deletion_costs, ending, lead, network,
+    owners, ports, probes, resources, restore, server, sidecar,
 };
 
 /// A workload with its sidecar.
@@ -131,12 +131,6 @@ fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec
     if task.workload.kind == Kind::Admitted {
         return Vec::new();
     }
-    if task.settings.deletion_costs {
-        task.note(
-            "a policy of the whole cluster comes with it (Kubernetes 1.30), which keeps the leader's account to the deletion costs of \
-             these pods, whatever others have given it: without that policy it may patch all pods of the namespace"
-        );
-    }
     let network = options.network.or(isolated.then_some(Network::Isolated));
     let bounds = owners::bounds(&surroundings.scalers, &task.workload);
     let part = if options.lead {
@@ -144,6 +138,7 @@ fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec
     } else {
         Part::Sidecar
     };
+    deletion_costs::check(task, &account, part);
     let mut beside = companions::of(task, &account, part, bounds, network.as_ref());
     if options.lead {
         beside.extend(lead::of(task, &options.image));

@@ -47,6 +47,9 @@ struct Demand {
     arrivals: f64,
     in_flight: f64,
     gpu_utilization: Option<f64>,
+    /// The pods whose mean that is: those of its window, and not those that are ready by now. A fleet that has just become
+    /// smaller would else look as if it needed as much less again.
+    gpu_pods: f64,
     /// The higher of the two windows' utilisations, 0 where there is none.
     gpu_peak: f64,
     ready: f64,
@@ -198,11 +201,11 @@ impl Demand {
                     format_args!(
                         "gpu: {:.0}% of {} pods at {target}% a pod",
                         used * 100.0,
-                        self.ready
+                        self.gpu_pods
                     ),
                 );
                 let target = target / 100.0;
-                let by_use = used * self.ready / target;
+                let by_use = used * self.gpu_pods / target;
                 // A full GPU cannot show how much more is asked of it; the arrivals can.
                 if self.gpu_peak >= target {
                     by_use.max(by_rate)
@@ -274,10 +277,15 @@ fn demand(inputs: &Inputs<'_>) -> Option<Demand> {
         fast.in_flight * fast_factor,
         looks,
     );
+    let gpu_pods = match slow.gpu_utilization {
+        Some(_) => slow.pods * slow_factor,
+        None => fast.pods * fast_factor,
+    };
     Some(Demand {
         arrivals,
         in_flight,
         gpu_utilization: slow.gpu_utilization.or(fast.gpu_utilization),
+        gpu_pods,
         gpu_peak: slow
             .gpu_utilization
             .unwrap_or(0.0)

@@ -138,6 +138,7 @@ impl Case {
             ip: None,
             phase,
             created: Instant::default(),
+            marked: false,
             member: if index < silent {
                 Member::Silent { since }
             } else {
@@ -223,6 +224,15 @@ fn each_metric_proposes_by_its_target() {
         6,
         Step::Now,
         "gpu: 90% of 4 pods at 60% a pod need 6.0 pods",
+    );
+    // The minute's mean is that of the ten that were there, not of the four that are left.
+    gpu.recent.slow.pods = 10.0;
+    gpu.recent.slow.gpu_utilization = Some(0.36);
+    check(
+        &gpu,
+        6,
+        Step::Now,
+        "gpu: 36% of 10 pods at 60% a pod need 6.0 pods",
     );
 }
 

@@ -2,7 +2,8 @@
 
 use std::time::Duration;
 
-use futures_util::future::join_all;
+use futures_util::StreamExt as _;
+use futures_util::stream;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
@@ -10,15 +11,13 @@ use serde_json::json;
 
 use crate::api::{FIELD_MANAGER, Fault, Kind, Object, rule};
 use crate::clock::Clock;
+use crate::fleet::{DELETION_COST, LEAST_COST};
 
-/// Of pods that are equally ready, a ReplicaSet gives up those with the least first (Kubernetes' documentation of ReplicaSet).
-pub const DELETION_COST: &str = "controller.kubernetes.io/pod-deletion-cost";
-
-/// The least that Kubernetes takes: below whatever others have written.
-const LEAST: i32 = i32::MIN;
-
-/// The longest wait for the answers. The replicas wait for it.
+/// The longest wait for an answer. The replicas wait for it.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Requests under way at a time: a fleet that gets smaller by a hundred is no reason for the API server to push back.
+const AT_A_TIME: usize = 8;
 
 /// Writes deletion costs.
 #[derive(Clone, Debug)]
@@ -40,15 +39,21 @@ impl Costs {
         }
     }
 
-    /// Marks pods to go first, and takes the mark from others. One that is gone needs none.
+    /// Marks pods to go first, and takes the mark from others. One that is gone needs none. All are tried, whatever becomes of one.
     pub async fn mark(&self, go: &[String], stay: &[String]) -> Result<(), Fault> {
-        let go = go.iter().map(|pod| (pod, Some(LEAST.to_string())));
-        let stay = stay.iter().map(|pod| (pod, None));
-        let written = go.chain(stay).map(|(pod, cost)| self.write(pod, cost));
-        join_all(written).await.into_iter().collect()
+        let go = go.iter().map(|pod| (pod.clone(), Some(LEAST_COST)));
+        let stay = stay.iter().map(|pod| (pod.clone(), None));
+        let written = go.chain(stay).map(|(pod, cost)| {
+            let costs = self.clone();
+            async move { costs.write(&pod, cost).await }
+        });
+        // Each future owns what it needs: the compiler cannot show that one which borrows may move to another thread.
+        let written: Vec<_> = written.collect();
+        let answers: Vec<_> = stream::iter(written).buffered(AT_A_TIME).collect().await;
+        answers.into_iter().collect()
     }
 
-    async fn write(&self, pod: &str, cost: Option<String>) -> Result<(), Fault> {
+    async fn write(&self, pod: &str, cost: Option<i32>) -> Result<(), Fault> {
         let rules = rule("", &["pods"], &[], &["patch"]);
         let object = Object::new(
             &self.namespace,
@@ -57,6 +62,7 @@ impl Costs {
             self.clock.clone(),
             REQUEST_TIMEOUT,
         );
+        let cost = cost.map(|cost| cost.to_string());
         let patch = Patch::Merge(json!({"metadata": {"annotations": {DELETION_COST: cost}}}));
         let params = PatchParams::apply(FIELD_MANAGER);
         let request = self.api.patch(pod, &params, &patch);

@@ -186,6 +186,7 @@ fn pod(number: u64, created: Instant, phase: PodPhase) -> Pod {
         ip: None,
         phase,
         created,
+        marked: false,
         member: Member::Unknown,
     }
 }

@@ -17,14 +17,15 @@ use crate::fleet::{Fleet, Leader, policy};
 use crate::front::Seen;
 use crate::keepers::{Keepers, Way};
 use crate::scaling::annotate;
-use crate::sidecar::{self, TRAFFIC};
-use crate::wait::eventually;
+use crate::sidecar::{self, LEASE_DURATION, TRAFFIC};
+use crate::wait::{eventually, throughout};
 use crate::workload::{Right, SOON};
 
 crate::each_flavour![
     the_idlest_pods_go_and_the_busy_one_and_the_leader_stay,
     pods_that_are_marked_go_without_turning_unready,
     without_the_right_to_mark_them_pods_turn_unready,
+    while_nothing_can_be_lowered_every_pod_serves,
 ];
 
 const COST: &str = "controller.kubernetes.io/pod-deletion-cost";
@@ -56,6 +57,35 @@ async fn without_the_right_to_mark_them_pods_turn_unready(cluster: &Cluster) {
     for word in ["deletion_costs", "patch", "turn unready first"] {
         assert!(plan.contains(word), "{word} is not in {plan}");
     }
+}
+
+/// Who stands aside for a write that never comes is paid for and serves nobody.
+async fn while_nothing_can_be_lowered_every_pod_serves(cluster: &Cluster) {
+    let rights = Right::ALL.into_iter();
+    let rights: Vec<Right> = rights.filter(|right| *right != Right::Scale).collect();
+    let fleet = Fleet::start_with(cluster, 4, &policy(2, 8), &rights).await;
+    let leader = fleet.leader().await;
+    let plan = async || sidecar::api(leader.ip, "plan").await;
+    eventually(
+        "the write was refused, and all are back",
+        SOON * 2,
+        async || {
+            let plan = plan().await?;
+            let told = plan.to_string().contains("deployments/scale");
+            let all_serve = plan["replicas"]["ready"] == 4;
+            (told && all_serve).then_some(()).ok_or(plan.to_string())
+        },
+    )
+    .await;
+    throughout("all of them serve", LEASE_DURATION * 2, async || {
+        let plan = plan().await?;
+        let wants_fewer = plan["plan"]["desired"] == 2;
+        let all_serve = plan["replicas"]["ready"] == 4;
+        (wants_fewer && all_serve)
+            .then_some(())
+            .ok_or(plan.to_string())
+    })
+    .await;
 }
 
 fn marks(seen: &Seen) -> bool {

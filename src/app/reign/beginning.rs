@@ -102,6 +102,7 @@ impl Throne {
             saved: None,
             is_first,
             is_forbidden: refused.is_some(),
+            has_failed: refused.is_some(),
             reign,
         };
         throne.recall();

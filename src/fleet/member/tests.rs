@@ -255,6 +255,7 @@ fn pod(name: &str, ip: &str) -> Pod {
         ip: Some(ip.to_owned()),
         phase: PodPhase::Ready,
         created: Instant::default(),
+        marked: false,
         member: crate::fleet::Member::Unknown,
     }
 }
