@@ -84,6 +84,14 @@ pub(super) struct Model {
     /// From its start until it listens
     #[arg(long, value_name = "TIME", default_value = "90s", value_parser = parse_duration)]
     cold_start: Duration,
+
+    /// For each token after the first, of a sequence that runs alone
+    #[arg(long, value_name = "TIME", default_value = "23ms", value_parser = parse_duration)]
+    time_per_token: Duration,
+
+    /// Writes that a streamed answer is sent in: each costs a timer
+    #[arg(long, value_name = "NUMBER", default_value_t = 4, value_parser = clap::value_parser!(u32).range(1..))]
+    pieces: u32,
 }
 
 /// Plays a trace against an address.
@@ -170,6 +178,8 @@ impl Model {
             let settings = model::Settings {
                 slots: usize::from(self.slots),
                 cold_start: self.cold_start,
+                time_per_token: self.time_per_token,
+                pieces: self.pieces,
                 ..model::Settings::default()
             };
             let server = model::ModelServer::bind(self.listen, settings, Clock::real());
