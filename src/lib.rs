@@ -22,7 +22,7 @@
 //! above. `tests/architecture.rs` parses this table and holds the sources to it.
 //!
 //! ```floors
-//!  0 clock units lifecycle causes cpu pace ablation
+//!  0 clock units lifecycle causes cpu memory pace ablation
 //!  1 policy proxy gpu engine api
 //!  2 leader report layer
 //!  3 fleet
@@ -75,6 +75,7 @@ pub mod layer;
 pub mod leader;
 pub mod lifecycle;
 pub mod local;
+pub mod memory;
 pub mod pace;
 pub mod plan;
 pub mod policy;

@@ -143,6 +143,8 @@ struct Shared {
     late: TaskTracker,
     /// Listeners that accept.
     doors: TaskTracker,
+    /// How many looks in a row have found memory short, at each of them.
+    relief: watch::Sender<u32>,
 }
 
 // === impl Settings ===
@@ -256,6 +258,7 @@ pub fn serve(
         open: TaskTracker::new(),
         late: TaskTracker::new(),
         doors: TaskTracker::new(),
+        relief: watch::Sender::new(0),
     });
     start_tasks(&shared, listener, &lifecycle, tasks);
     Ok(Proxy {
@@ -283,5 +286,6 @@ fn start_tasks(shared: &Arc<Shared>, listener: TcpListener, lifecycle: &Lifecycl
     tasks.spawn(async move { pool.sweep().await });
     let (multiplex, period) = (Arc::clone(&shared.multiplex), shared.settings.pool_idle);
     tasks.spawn(async move { multiplex.sweep(period).await });
+    tasks.spawn(connection::relieve(Arc::clone(shared)));
     tasks.spawn(drain::run(Arc::clone(shared), lifecycle.clone()));
 }

@@ -14,6 +14,7 @@ use crate::config::{Config, ConfigError, Given};
 use crate::cpu::CpuGroup;
 use crate::gpu;
 use crate::lifecycle::Tasks;
+use crate::memory;
 use crate::proxy::TrafficThread;
 
 /// The sidecar.
@@ -55,6 +56,12 @@ impl Run {
                 "this container has a CPU limit of {cores} cores: whenever it is used up the kernel stops all of sidescale, \
                  the requests it carries included, for up to a tenth of a second; set a CPU request and no limit, as \
                  sidecar.yaml does, and watch sidescale_cpu_throttled_seconds_total"
+            );
+        }
+        if let Some(limit) = memory::heed_limit() {
+            info!(
+                mib = limit >> 20,
+                "this container has a memory limit: near it, clients that make sidescale hold much are cut off"
             );
         }
         // The traffic half has a thread of its own: whatever the control half does, requests do not wait for it.

@@ -26,6 +26,7 @@ use tokio::sync::oneshot;
 use super::dial::Stream;
 use super::pool::Pool;
 use super::request::RequestBody;
+use super::wire::MAX_HEAD;
 
 /// How often a connection is polled before others have their turn. Twice is usual: what was read, and that there is no
 /// more. Without an end it would go on for ever, once the runtime lets a task read no more.
@@ -89,7 +90,9 @@ struct Alarm {
 
 impl Link {
     pub(super) async fn of(stream: TokioIo<Stream>) -> hyper::Result<Box<Self>> {
-        let (sender, connection) = http1::handshake(stream).await?;
+        let mut builder = http1::Builder::new();
+        let handshake = builder.max_buf_size(MAX_HEAD).handshake(stream);
+        let (sender, connection) = handshake.await?;
         Ok(Box::new(Self {
             sender,
             driver: Driver::new(connection),

@@ -13,6 +13,8 @@ use std::task::{Context, Poll, ready};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
 use tokio::net::TcpStream;
 
+use crate::memory;
+
 /// What a client with prior knowledge of HTTP/2 sends first (RFC 9113, 3.4).
 pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 
@@ -20,6 +22,14 @@ pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// window, and the connection's is the sum of its streams': with one that adapts, both are the same, and the stream of
 /// one stalled reader stops all others of its connection. At half a millisecond inside a cluster it passes 256 MB/s.
 pub(super) const STREAM_WINDOW: u32 = 128 * 1_024;
+
+/// What is held of a head, and of a body between two sockets, on a connection of HTTP/1. Servers take heads of 8 to 64 KiB;
+/// hyper would take 400, and as much on the other side of each request.
+pub(super) const MAX_HEAD: usize = 64 * 1_024;
+
+/// What a connection may have sent since it last had no request, and may still be kept when memory is short: a prompt of
+/// usual size, or some tens of gRPC's calls.
+const LIGHT: usize = 32 * 1_024;
 
 /// The HTTP of one connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -41,6 +51,10 @@ pub(super) struct WireState {
     seen: AtomicBool,
     /// Bytes went either way since the last look.
     moved: AtomicBool,
+    /// Bytes that came since there was no request.
+    burden: AtomicUsize,
+    /// The client does not read what it asked for, as far as is known.
+    stuck: AtomicBool,
 }
 
 /// The client's socket. Notes when bytes come, and changes none.
@@ -72,7 +86,9 @@ impl WireState {
 
     /// A request and its response are over.
     pub(super) fn end(&self) {
-        self.serving.fetch_sub(1, Relaxed);
+        if self.serving.fetch_sub(1, Relaxed) == 1 {
+            self.burden.store(0, Relaxed);
+        }
     }
 
     pub(super) fn is_serving(&self) -> bool {
@@ -97,8 +113,14 @@ impl WireState {
         self.moved.swap(false, Relaxed)
     }
 
-    fn note_read(&self) {
+    /// Whether much may be held here for its sake.
+    pub(super) fn is_heavy(&self) -> bool {
+        self.burden.load(Relaxed) > LIGHT || self.stuck.load(Relaxed)
+    }
+
+    fn note_read(&self, bytes: usize) {
         self.moved.store(true, Relaxed);
+        self.burden.fetch_add(bytes, Relaxed);
         if !self.is_serving() {
             self.head_begun.store(true, Relaxed);
         }
@@ -131,7 +153,7 @@ impl Wire {
                 .read(&mut self.prefix.bytes[self.prefix.read..])
                 .await?;
             self.prefix.read += read;
-            self.state.note_read();
+            self.state.note_read(read);
             let sniffed = &self.prefix.bytes[..self.prefix.read];
             match carrier_of(sniffed) {
                 Some(carrier) => return Ok(carrier),
@@ -139,6 +161,21 @@ impl Wire {
                 None => {}
             }
         }
+    }
+}
+
+impl Wire {
+    fn note_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+        self.state.stuck.store(written.is_pending(), Relaxed);
+        if written.is_pending() {
+            return if memory::is_short() {
+                Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()))
+            } else {
+                Poll::Pending
+            };
+        }
+        self.state.moved.store(true, Relaxed);
+        written
     }
 }
 
@@ -163,10 +200,15 @@ impl AsyncRead for Wire {
             self.prefix.move_to(buf);
             return Poll::Ready(Ok(()));
         }
+        // Here and not at the next look: what one turn of the reactor brings is more than there may be.
+        if memory::is_short() && self.state.is_heavy() {
+            return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
+        }
         let before = buf.filled().len();
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
-        if buf.filled().len() > before {
-            self.state.note_read();
+        let read = buf.filled().len() - before;
+        if read > 0 {
+            self.state.note_read(read);
         }
         Poll::Ready(Ok(()))
     }
@@ -178,9 +220,8 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write(cx, buf))?;
-        self.state.moved.store(true, Relaxed);
-        Poll::Ready(Ok(written))
+        let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_written(written)
     }
 
     fn poll_write_vectored(
@@ -188,9 +229,8 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(&mut self.stream).poll_write_vectored(cx, bufs))?;
-        self.state.moved.store(true, Relaxed);
-        Poll::Ready(Ok(written))
+        let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_written(written)
     }
 
     fn is_write_vectored(&self) -> bool {
