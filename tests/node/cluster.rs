@@ -5,6 +5,7 @@ use std::sync::Once;
 use std::time::Duration;
 
 use http::Request;
+use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, Service};
 use kube::Client;
@@ -88,32 +89,62 @@ impl Cluster {
         gone.expect("the namespace is there");
     }
 
-    /// As `kubectl apply --server-side` does.
+    /// As `kubectl apply --server-side` does, in this namespace.
     pub(crate) async fn apply(&self, objects: &[Value]) {
         for object in objects {
-            let (group, version) = object["apiVersion"]
-                .as_str()
-                .map(|text| text.split_once('/').unwrap_or(("", text)))
-                .expect("an object has a version");
-            let kind = object["kind"].as_str().expect("an object has a kind");
-            let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
-            let api: Api<DynamicObject> =
-                Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
-            let name = object["metadata"]["name"]
-                .as_str()
-                .expect("an object has a name");
-            let params = PatchParams::apply("kubectl").force();
-            let applied = api.patch(name, &params, &Patch::Apply(object)).await;
-            applied.unwrap_or_else(|error| panic!("{kind} {name} is refused: {error}"));
+            let resource = resource_of(object);
+            let api = Api::namespaced_with(self.client.clone(), &self.namespace, &resource);
+            apply_to(&api, object).await;
         }
     }
 
-    fn deployments(&self) -> Api<Deployment> {
+    /// The same where each object says where it belongs.
+    pub(crate) async fn apply_anywhere(&self, objects: &[Value]) {
+        for object in objects {
+            apply_to(&self.place_of(object), object).await;
+        }
+    }
+
+    /// Takes such an object away, if it is there.
+    pub(crate) async fn delete_anywhere(&self, object: &Value) {
+        let deleted = self
+            .place_of(object)
+            .delete(name_of(object), &DeleteParams::default())
+            .await;
+        match deleted {
+            Ok(_) => {}
+            Err(kube::Error::Api(status)) if status.code == 404 => {}
+            Err(error) => panic!("{} stays: {error}", name_of(object)),
+        }
+    }
+
+    fn place_of(&self, object: &Value) -> Api<DynamicObject> {
+        let (client, resource) = (self.client.clone(), resource_of(object));
+        match object["metadata"]["namespace"].as_str() {
+            Some(namespace) => Api::namespaced_with(client, namespace, &resource),
+            None => Api::all_with(client, &resource),
+        }
+    }
+
+    /// The objects of a kind in this namespace.
+    pub(crate) fn api<K>(&self) -> Api<K>
+    where
+        K: kube::Resource<Scope = NamespaceResourceScope, DynamicType = ()>,
+    {
         Api::namespaced(self.client.clone(), &self.namespace)
     }
 
+    fn deployments(&self) -> Api<Deployment> {
+        self.api()
+    }
+
     pub(crate) fn pods(&self) -> Api<Pod> {
-        Api::namespaced(self.client.clone(), &self.namespace)
+        self.api()
+    }
+
+    pub(crate) async fn replicas(&self, name: &str) -> i32 {
+        let spec = self.deployment(name).await.spec.unwrap_or_default();
+        spec.replicas.unwrap_or(1)
     }
 
     pub(crate) async fn deployment(&self, name: &str) -> Deployment {
@@ -156,6 +187,20 @@ impl Cluster {
         .await;
     }
 
+    /// Returns when all replicas of a Deployment are available.
+    pub(crate) async fn is_running(&self, name: &str, within: Duration) {
+        eventually("it runs", within, async || {
+            let deployment = self.deployment(name).await;
+            let wanted = deployment.spec.and_then(|spec| spec.replicas);
+            let status = deployment.status.unwrap_or_default();
+            let available = status.available_replicas;
+            (available.is_some() && available == wanted)
+                .then_some(())
+                .ok_or(format!("{available:?} of {wanted:?}"))
+        })
+        .await;
+    }
+
     /// All pods with the label `app` of this name, those that end included.
     pub(crate) async fn pods_of(&self, app: &str) -> Vec<Pod> {
         let list = ListParams::default().labels(&format!("app={app}"));
@@ -168,13 +213,14 @@ impl Cluster {
 
     /// Where a Service of type `NodePort` is reached.
     pub(crate) async fn address(&self, service: &str) -> String {
-        let services: Api<Service> = Api::namespaced(self.client.clone(), &self.namespace);
+        self.addresses(service).await.swap_remove(0)
+    }
+
+    /// The same of all its ports, in their order.
+    pub(crate) async fn addresses(&self, service: &str) -> Vec<String> {
+        let services: Api<Service> = self.api();
         let service = services.get(service).await.expect("it is there");
         let ports = service.spec.and_then(|spec| spec.ports).unwrap_or_default();
-        let port = ports
-            .first()
-            .and_then(|port| port.node_port)
-            .expect("it has a port on the nodes");
         let nodes: Api<Node> = Api::all(self.client.clone());
         let nodes = nodes
             .list(&ListParams::default())
@@ -186,15 +232,20 @@ impl Cluster {
             .filter_map(|node| node.status?.addresses)
             .flatten();
         let mut internal = addresses.filter(|address| address.type_ == "InternalIP");
-        let address = internal.next().expect("a node has an address").address;
-        let address = format!("{address}:{port}");
-        // Pods are ready a moment before every node knows it, and until then the Service refuses.
-        eventually("the Service answers", SOON, async || {
-            let connected = tokio::net::TcpStream::connect(&address).await;
-            connected.map(drop).map_err(|error| error.to_string())
-        })
-        .await;
-        address
+        let node = internal.next().expect("a node has an address").address;
+        let mut addresses = Vec::new();
+        for port in ports {
+            let port = port.node_port.expect("it has a port on the nodes");
+            let address = format!("{node}:{port}");
+            // Pods are ready a moment before every node knows it, and until then the Service refuses.
+            eventually("the Service answers", SOON, async || {
+                let connected = tokio::net::TcpStream::connect(&address).await;
+                connected.map(drop).map_err(|error| error.to_string())
+            })
+            .await;
+            addresses.push(address);
+        }
+        addresses
     }
 
     /// What the admin port of a pod answers, by way of the API server.
@@ -226,6 +277,27 @@ impl Cluster {
         )
         .ok();
     }
+}
+
+fn resource_of(object: &Value) -> ApiResource {
+    let (group, version) = object["apiVersion"]
+        .as_str()
+        .map(|text| text.split_once('/').unwrap_or(("", text)))
+        .expect("an object has a version");
+    let kind = object["kind"].as_str().expect("an object has a kind");
+    ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind))
+}
+
+fn name_of(object: &Value) -> &str {
+    let name = object["metadata"]["name"].as_str();
+    name.expect("an object has a name")
+}
+
+async fn apply_to(api: &Api<DynamicObject>, object: &Value) {
+    let (kind, name) = (&object["kind"], name_of(object));
+    let params = PatchParams::apply("kubectl").force();
+    let applied = api.patch(name, &params, &Patch::Apply(object)).await;
+    applied.unwrap_or_else(|error| panic!("{kind} {name} is refused: {error}"));
 }
 
 /// How often a container of a pod has been started again.

@@ -15,18 +15,35 @@
 //! `KUBECONFIG` says which cluster, `SIDESCALE_IMAGE` which image its nodes have, where it is another one; a command in
 //! `SIDESCALE_LOAD_IMAGE` is run once before, with the image's name behind it (`kind load docker-image`). Nodes must be
 //! reachable by their own addresses, where the tests' Services have a port. What ends or stops a process must be root
-//! where the nodes' processes are (with kind: the machine itself). Each test has a namespace of its own, which enforces the
+//! where the nodes' processes are (with kind: the machine itself); where several clusters are on it, `SIDESCALE_KUBELET` and
+//! `SIDESCALE_API_SERVER` say which of their processes are meant, by number. Each test has a namespace of its own, which enforces the
 //! `restricted` pod security standard, and takes it away at the end.
 //!
-//! Longer runs: `SIDESCALE_ROUNDS` (rollouts and scale-downs of a test, default 1), `SIDESCALE_STREAM` (seconds of a stream,
-//! default 20), `SIDESCALE_STOPPED` (seconds for which a sidecar is stopped, default 20).
+//! Longer runs:
+//!
+//! | variable | default | what |
+//! |---|---|---|
+//! | `SIDESCALE_ROUNDS` | 1; of `quota` 3 | rollouts and scale-downs of `ending`, measurements of `quota` |
+//! | `SIDESCALE_STREAM` | 20 | seconds of a stream of `ending` |
+//! | `SIDESCALE_STOPPED` | 20 | seconds for which `faults` stops a sidecar, and `outages` kubelet and API server: a node is called not ready after 50 |
+//! | `SIDESCALE_ATTACK` | 10 | seconds of an attack of `hostile`; `ulimit -n` should allow 2,200 files |
+//!
+//! `quota` and `hostile` measure the image: they are for one of a release (`cargo build --release`).
 
+mod admission;
+mod attacks;
 mod cluster;
+mod doors;
 mod ending;
 mod faults;
+mod fleet;
+mod hostile;
 mod injection;
+mod leading;
 mod manifests;
+mod outages;
 mod processes;
+mod quota;
 mod single;
 mod upgrade;
 mod visitors;

@@ -60,18 +60,25 @@ struct Visitor {
 impl Visitors {
     /// So many clients of each way, each with one request at a time.
     pub(crate) fn start(address: &str, clients: &[(Way, usize)]) -> Self {
+        Self::among(&[address], clients)
+    }
+
+    /// The same at each of these addresses.
+    pub(crate) fn among(addresses: &[&str], clients: &[(Way, usize)]) -> Self {
         let seen = Arc::<Mutex<Seen>>::default();
         let tasks = Tasks::here();
-        for &(way, count) in clients {
-            for _client in 0..count {
-                let visitor = Visitor {
-                    clock: Clock::real(),
-                    way,
-                    address: address.to_owned(),
-                    seen: Arc::clone(&seen),
-                    tasks: tasks.handle(),
-                };
-                tasks.spawn(visitor.work());
+        for &address in addresses {
+            for &(way, count) in clients {
+                for _client in 0..count {
+                    let visitor = Visitor {
+                        clock: Clock::real(),
+                        way,
+                        address: address.to_owned(),
+                        seen: Arc::clone(&seen),
+                        tasks: tasks.handle(),
+                    };
+                    tasks.spawn(visitor.work());
+                }
             }
         }
         Self {
