@@ -19,7 +19,7 @@ use crate::engine;
 use crate::leader::Part;
 use crate::leader::preference::LABEL_LEAD;
 use crate::proxy::{Limit, Protocol, Upstream};
-use crate::units::{NotADuration, parse_duration};
+use crate::units::{NotADuration, parse_bytes, parse_duration};
 
 /// Flags and variables of `sidescale run`, as typed.
 #[derive(Args, Clone, Debug)]
@@ -100,6 +100,10 @@ pub struct Given {
     )]
     pub gpu_devices: Vec<String>,
 
+    /// Memory that this container may take, as in `128Mi`; default: the limit of its control group
+    #[arg(long, env = "SIDESCALE_MEMORY_LIMIT", value_name = "BYTES", value_parser = parse_bytes)]
+    pub memory_limit: Option<usize>,
+
     /// How long requests may still arrive after the pod turned unready, until every endpoint list has dropped it
     #[arg(long, env = "SIDESCALE_PROPAGATION", value_name = "TIME", default_value = "5s", value_parser = parse_duration)]
     pub propagation: Duration,
@@ -133,6 +137,8 @@ pub struct Config {
     pub policy: PathBuf,
     /// The cluster to work in; `None`: carry and measure only.
     pub cluster: Option<Cluster>,
+    /// Memory that its container may take, in bytes; `None`: what its control group says.
+    pub memory_limit: Option<usize>,
     /// Pods that go are marked by their deletion cost.
     pub deletion_costs: bool,
     /// GPUs to read; empty: all that are visible.
@@ -318,6 +324,7 @@ impl Given {
             member: self.agent.member,
             cluster: (!self.no_cluster).then(|| self.agent.cluster()),
             gpu_devices: self.gpu_devices,
+            memory_limit: self.memory_limit,
             deletion_costs: self.agent.deletion_costs,
             election: self.agent.election(),
             propagation: self.propagation,

@@ -15,12 +15,18 @@ use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 pub struct Counting;
 
 static TAKEN: AtomicUsize = AtomicUsize::new(0);
+static LIMIT: AtomicUsize = AtomicUsize::new(usize::MAX);
+/// Who was cut off for want of memory.
+static CUT_OFF: AtomicUsize = AtomicUsize::new(0);
 static PLENTY: AtomicUsize = AtomicUsize::new(usize::MAX);
 
 /// The part of a container's limit that may be taken before it counts as short. The rest is the program itself, stacks,
 /// what the allocator keeps, the kernel's own for sockets, and what is still on its way when it is noticed. A thousand busy
 /// connections take 40 MiB: at half of 64 MiB they would count as an attack, at seven eighths a real one is noticed too late.
 const PART: f64 = 0.625;
+
+/// What is conceded at least.
+const STEP: usize = 1 << 20;
 
 /// A limit above this is none: version 1 of the kernel's interface says so with a number.
 const UNLIMITED: usize = 1 << 50;
@@ -66,18 +72,44 @@ pub fn is_short() -> bool {
     taken() > PLENTY.load(Relaxed)
 }
 
-/// Reads the limit of the container that this process is in, once, at its start; `None`: there is none, and nothing is ever
-/// short.
-pub fn heed_limit() -> Option<usize> {
-    let limit = limit(Path::new("/"))?;
+/// Whether it would be, were so many bytes less taken.
+pub fn is_short_without(bytes: usize) -> bool {
+    taken().saturating_sub(bytes) > PLENTY.load(Relaxed)
+}
+
+/// Somebody is cut off for want of memory.
+pub fn cut_off() {
+    CUT_OFF.fetch_add(1, Relaxed);
+}
+
+/// How many were so far.
+pub fn were_cut_off() -> usize {
+    CUT_OFF.load(Relaxed)
+}
+
+/// What is taken cannot be given back: from now on memory is short half-way from there to the limit. One that is passed
+/// already says nothing.
+pub fn concede() {
+    let taken = taken();
+    let left = LIMIT.load(Relaxed).saturating_sub(taken);
+    PLENTY.store(taken + (left / 2).max(STEP), Relaxed);
+}
+
+/// From now on memory is short near this limit, in bytes.
+pub fn heed(limit: usize) {
     #[expect(
         clippy::cast_possible_truncation,
         clippy::cast_sign_loss,
         reason = "a part of what fits"
     )]
     let plenty = (limit as f64 * PART) as usize;
+    LIMIT.store(limit, Relaxed);
     PLENTY.store(plenty, Relaxed);
-    Some(limit)
+}
+
+/// The limit of the container that this process is in; `None`: there is none.
+pub fn of_this_container() -> Option<usize> {
+    limit(Path::new("/"))
 }
 
 fn limit(root: &Path) -> Option<usize> {

@@ -37,6 +37,7 @@ mod lease;
 mod multiplex;
 mod pool;
 mod protocol;
+mod relief;
 mod reply;
 mod request;
 mod retirement;
@@ -286,6 +287,6 @@ fn start_tasks(shared: &Arc<Shared>, listener: TcpListener, lifecycle: &Lifecycl
     tasks.spawn(async move { pool.sweep().await });
     let (multiplex, period) = (Arc::clone(&shared.multiplex), shared.settings.pool_idle);
     tasks.spawn(async move { multiplex.sweep(period).await });
-    tasks.spawn(connection::relieve(Arc::clone(shared)));
+    tasks.spawn(relief::relieve(Arc::clone(shared)));
     tasks.spawn(drain::run(Arc::clone(shared), lifecycle.clone()));
 }

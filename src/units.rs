@@ -22,6 +22,27 @@ pub fn narrow(rate: f64) -> f32 {
     rate as f32
 }
 
+/// Reads `64Mi`, `1Gi`, `512Ki`; a bare number counts bytes. As Kubernetes writes a memory limit, for the units that are in use.
+pub fn parse_bytes(text: &str) -> Result<usize, String> {
+    let digits = text.find(|c: char| !c.is_ascii_digit());
+    let (number, unit) = text.split_at(digits.unwrap_or(text.len()));
+    let unit = match unit {
+        "" => Some(1),
+        "Ki" => Some(1 << 10),
+        "Mi" => Some(1 << 20),
+        "Gi" => Some(1_usize << 30),
+        _ => None,
+    };
+    let bytes = number.parse::<usize>().ok().zip(unit);
+    bytes
+        .and_then(|(number, unit)| number.checked_mul(unit))
+        .ok_or_else(|| {
+            format!(
+                "`{text}` is no memory (write bytes, or a number with Ki, Mi or Gi, such as 128Mi)"
+            )
+        })
+}
+
 /// What is wrong with a duration somebody typed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 #[error("`{given}` is not a duration (write a number with s, m, h or d, such as 90s, 5m or 1h30m)")]

@@ -139,6 +139,7 @@ fn config(policy: std::path::PathBuf) -> Config {
             target: None,
         }),
         deletion_costs: false,
+        memory_limit: None,
         gpu_devices: Vec::new(),
         election: Election {
             lease_duration: Duration::from_secs(15),

@@ -58,7 +58,8 @@ impl Run {
                  sidecar.yaml does, and watch sidescale_cpu_throttled_seconds_total"
             );
         }
-        if let Some(limit) = memory::heed_limit() {
+        if let Some(limit) = config.memory_limit.or_else(memory::of_this_container) {
+            memory::heed(limit);
             info!(
                 mib = limit >> 20,
                 "this container has a memory limit: near it, clients that make sidescale hold much are cut off"

@@ -48,6 +48,7 @@ impl GivenLead {
             member: agent.member,
             cluster: Some(agent.cluster()),
             gpu_devices: Vec::new(),
+            memory_limit: None,
             deletion_costs: agent.deletion_costs,
             election: agent.election(),
             // Nobody sends requests here.

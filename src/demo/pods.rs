@@ -130,6 +130,7 @@ impl Pods {
                 target: None,
             }),
             deletion_costs: false,
+            memory_limit: None,
             gpu_devices: Vec::new(),
             election: Election {
                 lease_duration: Duration::from_secs(15),

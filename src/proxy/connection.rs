@@ -30,8 +30,8 @@ use super::Shared;
 use super::exchange::Client;
 use super::forward::forward;
 use super::headers::Peer;
+use super::relief::{relieved, with_room};
 use super::wire::{Carrier, MAX_HEAD, STREAM_WINDOW, Wire, WireState};
-use crate::memory;
 
 /// How long to wait after an accept that failed for want of descriptors or memory: without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -51,9 +51,6 @@ const RESPONSE_LOOK: Duration = Duration::from_millis(500);
 const MAX_STREAMS: u32 = 1_000;
 /// Size of all fields of a head, as HTTP/2 counts them: see [`MAX_HEAD`].
 const MAX_HEADER_LIST: u32 = 64 * 1_024;
-/// How often it is looked at whether memory is short. What comes in between meets [`Wire`]'s own look; twice as long is seen
-/// by those who wait to be accepted.
-const RELIEF_PERIOD: Duration = Duration::from_millis(100);
 /// How long a client that was sent GOAWAY and has no stream may be silent. An acknowledgement takes a round trip; a
 /// client that died without a word would hold the drain up to its end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -83,49 +80,6 @@ pub(super) async fn accept(shared: Arc<Shared>, listener: TcpListener) {
     while let Some(Ok((stream, peer))) = listener.accept().now_or_never() {
         start(&shared, stream, peer);
     }
-}
-
-/// The next connection; while memory is short, it waits in the kernel.
-async fn with_room(shared: &Shared, listener: &TcpListener) -> io::Result<(TcpStream, SocketAddr)> {
-    while memory::is_short() {
-        shared.clock.sleep(RELIEF_PERIOD).await;
-    }
-    listener.accept().await
-}
-
-/// Calls on connections to end while memory is short, for ever: see [`relieved`].
-#[expect(clippy::infinite_loop, reason = "the task ends with its tree")]
-pub(super) async fn relieve(shared: Arc<Shared>) {
-    let mut looks = 0;
-    loop {
-        shared.clock.sleep(RELIEF_PERIOD).await;
-        if !memory::is_short() {
-            looks = 0;
-            continue;
-        }
-        looks += 1;
-        if looks == 1 {
-            let mib = memory::taken() >> 20;
-            tracing::warn!(
-                mib,
-                "memory is short: clients that hold much of it are cut off"
-            );
-        }
-        shared.relief.send_replace(looks);
-    }
-}
-
-/// Returns when a connection should end for want of memory: at once where much is held for it, and at the second look
-/// where nothing is done for it.
-async fn relieved(shared: &Shared, state: &WireState) {
-    let mut relief = shared.relief.subscribe();
-    while relief.changed().await.is_ok() {
-        let looks = *relief.borrow_and_update();
-        if state.is_heavy() || looks > 1 && !state.is_serving() {
-            return;
-        }
-    }
-    std::future::pending::<()>().await;
 }
 
 fn start(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) {

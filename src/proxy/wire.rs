@@ -169,6 +169,7 @@ impl Wire {
         self.state.stuck.store(written.is_pending(), Relaxed);
         if written.is_pending() {
             return if memory::is_short() {
+                memory::cut_off();
                 Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()))
             } else {
                 Poll::Pending
@@ -202,6 +203,7 @@ impl AsyncRead for Wire {
         }
         // Here and not at the next look: what one turn of the reactor brings is more than there may be.
         if memory::is_short() && self.state.is_heavy() {
+            memory::cut_off();
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
         let before = buf.filled().len();

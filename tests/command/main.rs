@@ -1,5 +1,7 @@
 //! The command line from outside: bad input ends with 64, its place and its remedy, and nothing half-done.
 
+mod memory;
+
 use std::net::TcpListener;
 use std::path::PathBuf;
 use std::process::{Command, Output, Stdio};

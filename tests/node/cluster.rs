@@ -161,7 +161,9 @@ impl Cluster {
     /// Returns when all pods of a Deployment are of its newest template, ready, and no other one is left.
     pub(crate) async fn is_rolled_out(&self, name: &str, within: Duration) {
         eventually("it is rolled out", within, async || {
-            let deployment = self.deployment(name).await;
+            // An API server on a busy machine breaks an answer off now and then; that is not what is asked here.
+            let deployment = self.deployments().get(name).await;
+            let deployment = deployment.map_err(|error| error.to_string())?;
             let (spec, status) = (
                 deployment.spec.unwrap_or_default(),
                 deployment.status.unwrap_or_default(),
@@ -174,7 +176,8 @@ impl Cluster {
                 status.available_replicas,
                 status.replicas,
             ];
-            let pods = self.pods_of(name).await.len();
+            let pods = self.list(name).await.map_err(|error| error.to_string())?;
+            let pods = pods.len();
             if seen
                 && counts.iter().all(|count| count.unwrap_or(0) == wanted)
                 && i32::try_from(pods) == Ok(wanted)
@@ -203,12 +206,12 @@ impl Cluster {
 
     /// All pods with the label `app` of this name, those that end included.
     pub(crate) async fn pods_of(&self, app: &str) -> Vec<Pod> {
+        self.list(app).await.expect("pods can be listed")
+    }
+
+    async fn list(&self, app: &str) -> kube::Result<Vec<Pod>> {
         let list = ListParams::default().labels(&format!("app={app}"));
-        self.pods()
-            .list(&list)
-            .await
-            .expect("pods can be listed")
-            .items
+        Ok(self.pods().list(&list).await?.items)
     }
 
     /// Where a Service of type `NodePort` is reached.
