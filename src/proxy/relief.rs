@@ -3,7 +3,8 @@
 //!
 //! What one client can have held is bounded (heads, windows, buffers), and a thousand times that bound is more than a small
 //! container has. So while memory is short, new connections wait in the kernel, and those that stand are ended, in
-//! turn and only until there is room again: first those for which much may be held, then those that have no request.
+//! turn and only until there is room again: first those for which much may be held, then those that have no request, new ones
+//! before those that have carried some.
 //!
 //! Memory may also be short of what sidescale holds itself, a leader's history and members. No client can be cut off for that,
 //! and none must wait for it: when all connections together could not make the difference, the bound is moved.
@@ -24,6 +25,8 @@ use crate::memory;
 const PERIOD: Duration = Duration::from_millis(100);
 /// So many looks in a row that found memory short and nobody to cut off: a second.
 const IN_VAIN: u32 = 10;
+/// So many looks in a row that found memory short: half a second.
+const LONG: u32 = 5;
 /// What a connection holds at most for which not much is held: its buffers on both sides.
 const LIGHT_BYTES: usize = 64 * 1_024;
 
@@ -75,14 +78,19 @@ pub(super) async fn relieve(shared: Arc<Shared>) {
     }
 }
 
-/// Returns when a connection should end for want of memory: at once where much is held for it, and at the second look
-/// where nothing is done for it.
+/// Returns when a connection should end for want of memory: at once where much is held for it, at the second look where it has
+/// never carried a request, and where it has none now when nothing else has helped for long: its client may just be sending one.
 pub(super) async fn relieved(shared: &Shared, state: &WireState) {
     let mut relief = shared.relief.subscribe();
     while relief.changed().await.is_ok() {
         let looks = *relief.borrow_and_update();
         // Those before this one may have made room enough.
-        if memory::is_short() && (state.is_heavy() || looks > 1 && !state.is_serving()) {
+        let has_to_go = match looks {
+            ..2 => state.is_heavy(),
+            2..LONG => state.is_heavy() || !state.is_serving() && !state.is_used(),
+            LONG.. => state.is_heavy() || !state.is_serving(),
+        };
+        if memory::is_short() && has_to_go {
             memory::cut_off();
             return;
         }
