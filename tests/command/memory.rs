@@ -135,7 +135,7 @@ fn near_its_limit_heads_without_an_end_are_cut_off_and_others_are_served() {
 
 #[test]
 fn what_it_holds_itself_is_no_reason_to_turn_clients_away() {
-    let mut running = Running::with_limit("256Ki");
+    let mut running = Running::with_limit("64Ki");
     running.says("memory is short of what sidescale holds itself");
     let kept: Vec<TcpStream> = (0..4).map(|_client| running.connect()).collect();
     for _request in 0..20 {
