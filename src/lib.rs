@@ -22,7 +22,7 @@
 //! above. `tests/architecture.rs` parses this table and holds the sources to it.
 //!
 //! ```floors
-//!  0 clock units lifecycle causes cpu memory pace ablation
+//!  0 clock units lifecycle causes cgroup memory pace ablation
 //!  1 policy proxy gpu engine api
 //!  2 leader report layer
 //!  3 fleet
@@ -59,11 +59,11 @@ pub mod backtest;
 pub mod baseline;
 pub mod behavior;
 pub mod causes;
+pub mod cgroup;
 pub mod cli;
 pub mod clock;
 pub mod config;
 pub mod controller;
-pub mod cpu;
 pub mod demo;
 pub mod engine;
 pub mod fleet;

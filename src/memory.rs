@@ -6,8 +6,6 @@
 //! ever short.
 
 use std::alloc::{GlobalAlloc, Layout, System};
-use std::fs;
-use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
 /// The system's allocator, with a count of what was taken and not given back.
@@ -28,9 +26,6 @@ const PART: f64 = 0.77;
 
 /// What is conceded at least.
 const STEP: usize = 1 << 20;
-
-/// A limit above this is none: version 1 of the kernel's interface says so with a number.
-const UNLIMITED: usize = 1 << 50;
 
 // === impl Counting ===
 
@@ -106,61 +101,4 @@ pub fn heed(limit: usize) {
     let plenty = (limit as f64 * PART) as usize;
     LIMIT.store(limit, Relaxed);
     PLENTY.store(plenty, Relaxed);
-}
-
-/// The limit of the container that this process is in; `None`: there is none.
-pub fn of_this_container() -> Option<usize> {
-    limit(Path::new("/"))
-}
-
-fn limit(root: &Path) -> Option<usize> {
-    let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
-    let mounts = root.join("sys/fs/cgroup");
-    groups.lines().find_map(|line| {
-        let mut parts = line.splitn(3, ':').skip(1);
-        let (controllers, path) = (parts.next()?, parts.next()?);
-        let (mount, file) = if controllers.is_empty() {
-            (mounts.clone(), "memory.max")
-        } else if controllers.split(',').any(|name| name == "memory") {
-            (mounts.join("memory"), "memory.limit_in_bytes")
-        } else {
-            return None;
-        };
-        // Inside a container the mount is usually the container's own group, whatever the path says.
-        let own = mount.join(path.trim_start_matches('/'));
-        let places = [own, mount];
-        let text = places
-            .iter()
-            .find_map(|place| fs::read_to_string(place.join(file)).ok())?;
-        // "max" is no number.
-        text.trim().parse().ok().filter(|limit| *limit < UNLIMITED)
-    })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_containers_own_limit_is_read_and_none_is_none() {
-        let root = std::env::temp_dir().join(format!("sidescale-memory-{}", std::process::id()));
-        let write = |file: &str, text: &str| {
-            let path = root.join(file);
-            fs::create_dir_all(path.parent().expect("a folder")).expect("a new folder");
-            fs::write(path, text).expect("a new file");
-        };
-        assert_eq!(limit(&root), None);
-        write("proc/self/cgroup", "0::/\n");
-        write("sys/fs/cgroup/memory.max", "max\n");
-        assert_eq!(limit(&root), None);
-        write("sys/fs/cgroup/memory.max", "67108864\n");
-        assert_eq!(limit(&root), Some(64 << 20));
-        write("proc/self/cgroup", "4:memory:/kubepods/pod1\n");
-        let own = "sys/fs/cgroup/memory/kubepods/pod1/memory.limit_in_bytes";
-        write(own, "9223372036854771712\n");
-        assert_eq!(limit(&root), None);
-        write(own, "1048576\n");
-        assert_eq!(limit(&root), Some(1 << 20));
-        fs::remove_dir_all(&root).ok();
-    }
 }

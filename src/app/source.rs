@@ -6,7 +6,7 @@ use std::sync::Arc;
 use super::board::Board;
 use super::shared::Shared;
 use crate::admin::{Decision, History, Metrics, Overview, Source};
-use crate::cpu::CpuGroup;
+use crate::cgroup::CpuGroup;
 use crate::fleet::member::Counts;
 use crate::forecast::Forecast;
 use crate::leader::Part;

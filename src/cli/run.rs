@@ -9,9 +9,9 @@ use tracing::{info, warn};
 use super::words::Signals;
 use super::{Failure, entropy};
 use crate::app::{Connector, Sidecar, check_policy};
+use crate::cgroup::{self, CpuGroup};
 use crate::clock::Clock;
 use crate::config::{Config, ConfigError, Given};
-use crate::cpu::CpuGroup;
 use crate::gpu;
 use crate::lifecycle::Tasks;
 use crate::memory;
@@ -58,7 +58,7 @@ impl Run {
                  sidecar.yaml does, and watch sidescale_cpu_throttled_seconds_total"
             );
         }
-        if let Some(limit) = config.memory_limit.or_else(memory::of_this_container) {
+        if let Some(limit) = config.memory_limit.or_else(cgroup::memory_limit) {
             memory::heed(limit);
             info!(
                 mib = limit >> 20,

@@ -19,7 +19,7 @@ use crate::report::Down;
 /// How long an order holds. It is repeated each turn until the replicas fall, and Kubernetes has a moment then to choose.
 /// A leader that dies in between leaves a pod away for as long: doubled, a burst waits for it; halved, one slow write of
 /// the replicas and the pod is back before Kubernetes looks.
-const HOLDS: Duration = Duration::from_secs(30);
+const HOLDS_MILLIS: u32 = 30_000;
 /// How long Kubernetes may take to see that the first of them is unready: a probe (2 s apart as injected) and a watch. Then the
 /// replicas fall all the same, and Kubernetes chooses among the others: neither a kubelet that is late nor a plan that
 /// falls by one pod a second keeps a fleet from shrinking.
@@ -161,11 +161,9 @@ impl Parting {
 }
 
 /// The order to stand aside.
-pub fn away() -> Down {
-    Down::Drain {
-        for_millis: u32::try_from(HOLDS.as_millis()).unwrap_or(u32::MAX),
-    }
-}
+pub const AWAY: Down = Down::Drain {
+    for_millis: HOLDS_MILLIS,
+};
 
 /// The order to be there again.
 pub const BACK: Down = Down::Drain { for_millis: 0 };

@@ -4,6 +4,8 @@ use k8s_openapi::api::core::v1::{Container, PodSpec};
 
 /// What its container is called.
 pub(crate) const NAME: &str = "sidescale";
+/// What the port is called at which it answers.
+pub(crate) const ADMIN: &str = "sidescale-admin";
 /// Where it answers, where its container does not say otherwise.
 const ADMIN_PORT: i32 = 9090;
 
@@ -18,7 +20,7 @@ pub(crate) fn container(spec: &PodSpec) -> Option<(&'static str, &Container)> {
 /// Where its metrics and its drain are.
 pub(crate) fn admin_port(container: &Container) -> i32 {
     let mut ports = container.ports.iter().flatten();
-    let admin = ports.find(|port| port.name.as_deref() == Some("sidescale-admin"));
+    let admin = ports.find(|port| port.name.as_deref() == Some(ADMIN));
     admin.map_or(ADMIN_PORT, |port| port.container_port)
 }
 

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use super::account;
 use super::companions::{object, policy_name, role};
 use super::rights::Part;
-use super::sidecar::{NAME, costs, locked, names, own_ports};
+use super::sidecar::{ADMIN, NAME, costs, locked, names, own_ports};
 use super::task::Task;
 use super::workload::companion;
 use crate::leader::preference::LABEL_LEAD;
@@ -52,9 +52,9 @@ fn pod(task: &Task, account: &str, image: &str) -> Value {
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "args": ["lead", "--target", task.workload.name],
-        "ports": [{"name": "sidescale-admin", "containerPort": admin}, {"containerPort": member}],
+        "ports": [{"name": ADMIN, "containerPort": admin}, {"containerPort": member}],
         "env": env,
-        "readinessProbe": {"httpGet": {"path": "/readyz", "port": "sidescale-admin"}, "periodSeconds": 2},
+        "readinessProbe": {"httpGet": {"path": "/readyz", "port": ADMIN}, "periodSeconds": 2},
         // 60 MiB before 200 members with two weeks of history: `cargo bench --bench memory`.
         "resources": {"requests": {"cpu": "100m", "memory": "96Mi"}},
         "securityContext": locked(),

@@ -9,9 +9,8 @@ use super::ports::Route;
 use super::settings::Settings;
 use super::task::Task;
 use super::workload::Kind;
+pub(super) use crate::fleet::sidecar::{ADMIN, NAME};
 
-/// What it is called, and by what `uninject` and people know it.
-pub(super) const NAME: &str = "sidescale";
 /// The volume with the policy.
 const POLICY: &str = "sidescale-policy";
 
@@ -78,12 +77,12 @@ fn container(task: &Task, image: &str, classic: bool, settled: &Settled<'_>) -> 
         "restartPolicy": "Always",
         "args": ["run"],
         "ports": [
-            {"name": "sidescale-admin", "containerPort": settings.admin_port},
+            {"name": ADMIN, "containerPort": settings.admin_port},
             {"containerPort": settings.member_port},
         ],
         "env": environment(task, settled),
         "readinessProbe": {
-            "httpGet": {"path": "/readyz", "port": "sidescale-admin"},
+            "httpGet": {"path": "/readyz", "port": ADMIN},
             "periodSeconds": 2,
             "failureThreshold": 1,
             "timeoutSeconds": 2,

@@ -162,9 +162,7 @@ impl Wire {
             }
         }
     }
-}
 
-impl Wire {
     fn note_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
         self.state.stuck.store(written.is_pending(), Relaxed);
         if written.is_pending() {

@@ -4,7 +4,7 @@ use super::Throne;
 use crate::app::faults::Fault;
 use crate::clock::Now;
 use crate::fleet::Snapshot;
-use crate::fleet::parting::{self, BACK, Lowering};
+use crate::fleet::parting::{AWAY, BACK, Lowering};
 use crate::plan::{Plan, Reason, Step};
 
 // === impl Throne ===
@@ -35,9 +35,7 @@ impl Throne {
     /// while it cannot be.
     pub(super) async fn may_lower(&mut self, now: Now, lowering: Option<Lowering>) -> bool {
         let cannot_save = self.reign.shared.faults.text(Fault::Checkpoint).is_some();
-        if cannot_save && !self.is_saved(now).await {
-            self.keep_all().await;
-            self.turns.rest();
+        if cannot_save && !self.is_saved_or_all_stay(now).await {
             return false;
         }
         let go = match lowering {
@@ -45,12 +43,17 @@ impl Throne {
             // Kubernetes chooses.
             None => true,
         };
-        if go && !self.is_saved(now).await {
+        go && self.is_saved_or_all_stay(now).await
+    }
+
+    /// Whether what was learnt is saved; if not, nobody goes for now.
+    async fn is_saved_or_all_stay(&mut self, now: Now) -> bool {
+        let is_saved = self.is_saved(now).await;
+        if !is_saved {
             self.keep_all().await;
             self.turns.rest();
-            return false;
         }
-        go
+        is_saved
     }
 
     /// Marks them, or asks them to stand aside; whether the replicas may fall.
@@ -60,7 +63,7 @@ impl Throne {
         // Whatever became of the marks: somebody may stand aside from when they could not be written.
         self.tell(back.into_iter().map(|pod| (pod, BACK)).collect());
         if !marked {
-            self.tell(away.into_iter().map(|pod| (pod, parting::away())).collect());
+            self.tell(away.into_iter().map(|pod| (pod, AWAY)).collect());
         }
         marked || go
     }

@@ -1,6 +1,6 @@
-//! The CPU limit of this container, and for how long it has stopped it.
+//! What this container may have of the machine: its CPU limit, and for how long that has stopped it, and its memory limit.
 //!
-//! A limit stops every thread of a container when it is used up, for the rest of a tenth of a second, the one that carries
+//! A CPU limit stops every thread of a container when it is used up, for the rest of a tenth of a second, the one that carries
 //! requests included. Nothing in the process can prevent it: it can only be said.
 
 use std::fs;
@@ -13,6 +13,9 @@ pub struct CpuGroup {
     dir: PathBuf,
     version: Version,
 }
+
+/// A memory limit above this is none: version 1 says so with a number.
+const UNLIMITED: usize = 1 << 50;
 
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Version {
@@ -60,25 +63,8 @@ impl CpuGroup {
     }
 
     fn find(root: &Path) -> Option<Self> {
-        let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
-        let mounts = root.join("sys/fs/cgroup");
-        groups.lines().find_map(|line| {
-            let mut parts = line.splitn(3, ':').skip(1);
-            let (controllers, path) = (parts.next()?, parts.next()?);
-            let (version, mount, file) = if controllers.is_empty() {
-                (Version::Two, mounts.clone(), "cpu.max")
-            } else if controllers.split(',').any(|name| name == "cpu") {
-                (Version::One, mounts.join("cpu"), "cpu.cfs_quota_us")
-            } else {
-                return None;
-            };
-            // Inside a container the mount is usually the container's own group, whatever the path says.
-            let own = mount.join(path.trim_start_matches('/'));
-            let dir = [own, mount]
-                .into_iter()
-                .find(|dir| dir.join(file).exists())?;
-            Some(Self { dir, version })
-        })
+        let (version, dir, _file) = group(root, "cpu", "cpu.max", "cpu.cfs_quota_us")?;
+        Some(Self { dir, version })
     }
 
     fn number(&self, file: &str) -> Option<f64> {
@@ -90,6 +76,46 @@ impl CpuGroup {
     }
 }
 
+/// The memory that the container of this process may take, in bytes; `None`: there is no limit.
+pub fn memory_limit() -> Option<usize> {
+    memory_limit_under(Path::new("/"))
+}
+
+fn memory_limit_under(root: &Path) -> Option<usize> {
+    let (_version, dir, file) = group(root, "memory", "memory.max", "memory.limit_in_bytes")?;
+    let text = fs::read_to_string(dir.join(file)).ok()?;
+    // "max" is no number.
+    text.trim().parse().ok().filter(|limit| *limit < UNLIMITED)
+}
+
+/// The group of this process that `controller` limits: the folder that has its file, and which file that is.
+fn group(
+    root: &Path,
+    controller: &str,
+    file_of_two: &'static str,
+    file_of_one: &'static str,
+) -> Option<(Version, PathBuf, &'static str)> {
+    let groups = fs::read_to_string(root.join("proc/self/cgroup")).ok()?;
+    let mounts = root.join("sys/fs/cgroup");
+    groups.lines().find_map(|line| {
+        let mut parts = line.splitn(3, ':').skip(1);
+        let (controllers, path) = (parts.next()?, parts.next()?);
+        let (version, mount, file) = if controllers.is_empty() {
+            (Version::Two, mounts.clone(), file_of_two)
+        } else if controllers.split(',').any(|name| name == controller) {
+            (Version::One, mounts.join(controller), file_of_one)
+        } else {
+            return None;
+        };
+        // Inside a container the mount is usually the container's own group, whatever the path says.
+        let own = mount.join(path.trim_start_matches('/'));
+        let dir = [own, mount]
+            .into_iter()
+            .find(|dir| dir.join(file).exists())?;
+        Some((version, dir, file))
+    })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -99,14 +125,18 @@ mod tests {
 
     impl Root {
         fn new(name: &str, files: &[(&str, &str)]) -> Self {
-            let name = format!("sidescale-cpu-{name}-{}", std::process::id());
-            let root = std::env::temp_dir().join(name);
+            let name = format!("sidescale-cgroup-{name}-{}", std::process::id());
+            let root = Self(std::env::temp_dir().join(name));
             for (file, text) in files {
-                let path = root.join(file);
-                fs::create_dir_all(path.parent().expect("a folder")).expect("a new folder");
-                fs::write(path, text).expect("a new file");
+                root.write(file, text);
             }
-            Self(root)
+            root
+        }
+
+        fn write(&self, file: &str, text: &str) {
+            let path = self.0.join(file);
+            fs::create_dir_all(path.parent().expect("a folder")).expect("a new folder");
+            fs::write(path, text).expect("a new file");
         }
     }
 
@@ -184,5 +214,22 @@ mod tests {
         );
         let group = CpuGroup::find(&root.0).expect("a group");
         assert_eq!(group.limit(), None);
+    }
+
+    #[test]
+    fn the_containers_own_memory_limit_is_read_and_none_is_none() {
+        let root = Root::new("memory", &[]);
+        assert_eq!(memory_limit_under(&root.0), None);
+        root.write("proc/self/cgroup", "0::/\n");
+        root.write("sys/fs/cgroup/memory.max", "max\n");
+        assert_eq!(memory_limit_under(&root.0), None);
+        root.write("sys/fs/cgroup/memory.max", "67108864\n");
+        assert_eq!(memory_limit_under(&root.0), Some(64 << 20));
+        root.write("proc/self/cgroup", "4:memory:/kubepods/pod1\n");
+        let own = "sys/fs/cgroup/memory/kubepods/pod1/memory.limit_in_bytes";
+        root.write(own, "9223372036854771712\n");
+        assert_eq!(memory_limit_under(&root.0), None);
+        root.write(own, "1048576\n");
+        assert_eq!(memory_limit_under(&root.0), Some(1 << 20));
     }
 }
