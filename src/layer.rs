@@ -10,12 +10,12 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 
 use bytes::Buf as _;
-use http::{Request, Response};
+use http::{Method, Request, Response};
 use http_body::{Body, Frame, SizeHint};
 use pin_project_lite::pin_project;
 use tower::{Layer, Service};
 
-use crate::proxy::{Accounts, InFlight, Outcome, Uncounted};
+use crate::proxy::{Accounts, InFlight, Outcome, Promise, Uncounted};
 
 /// Counts the requests of the service it is put around.
 #[derive(Clone, Debug)]
@@ -37,6 +37,7 @@ pin_project! {
     pub struct CountedResponse<F> {
         #[pin]
         inner: F,
+        of_head: bool,
         in_flight: Option<InFlight>,
     }
 }
@@ -47,6 +48,7 @@ pin_project! {
     pub struct CountedBody<B> {
         #[pin]
         inner: B,
+        promise: Promise,
         in_flight: Option<InFlight>,
     }
 }
@@ -96,6 +98,7 @@ where
             self.layer.accounts.arrive()
         };
         CountedResponse {
+            of_head: request.method() == Method::HEAD,
             inner: self.inner.call(request),
             in_flight: Some(in_flight),
         }
@@ -121,7 +124,10 @@ where
                     in_flight.first_byte();
                     in_flight.answered(response.status());
                 }
-                Poll::Ready(Ok(response.map(|body| CountedBody::new(body, in_flight))))
+                let promise = Promise::of(*this.of_head, response.status(), response.headers());
+                Poll::Ready(Ok(
+                    response.map(|body| CountedBody::new(body, promise, in_flight))
+                ))
             }
             Err(error) => {
                 if let Some(in_flight) = &mut in_flight {
@@ -136,14 +142,18 @@ where
 // === impl CountedBody ===
 
 impl<B: Body> CountedBody<B> {
-    fn new(inner: B, mut in_flight: Option<InFlight>) -> Self {
-        // Servers never poll a body that says it has ended.
-        if inner.is_end_stream()
+    fn new(inner: B, promise: Promise, mut in_flight: Option<InFlight>) -> Self {
+        // Servers never poll a body that says it has ended, or that nobody is to get.
+        if (promise.is_kept() || inner.is_end_stream())
             && let Some(in_flight) = &mut in_flight
         {
             in_flight.will_end(Outcome::Completed);
         }
-        Self { inner, in_flight }
+        Self {
+            inner,
+            promise,
+            in_flight,
+        }
     }
 }
 
@@ -163,11 +173,12 @@ impl<B: Body> Body for CountedBody<B> {
                     if let Some(data) = frame.data_ref() {
                         in_flight.sent(data.remaining());
                     }
-                    // Nobody polls for the `None` after the last byte of a known length.
-                    if this.inner.is_end_stream() {
+                    // Nobody need poll for the `None` after this.
+                    if this.promise.hand_on(frame) || this.inner.is_end_stream() {
                         in_flight.will_end(Outcome::Completed);
                     }
                 }
+                Some(Err(_)) if this.promise.is_kept() => {}
                 Some(Err(_)) => in_flight.will_end(Outcome::UpstreamFailed),
                 None => in_flight.will_end(Outcome::Completed),
             }

@@ -16,7 +16,7 @@
 //!
 //! What hyper decides and this module does not: a request with Content-Length and Transfer-Encoding goes on as chunked
 //! alone, differing lengths and bad chunks get 400 and the end of the connection, 1xx responses of the upstream are
-//! dropped, `Expect: 100-continue` is answered here. Requests whose head hyper refuses never become a request, so they
+//! dropped, since hyper's server can send none but `100 Continue` (`expect`). Requests whose head hyper refuses never become a request, so they
 //! are not in the accounts. A client that resets streams, or sends pings or pieces of heads, faster than the h2 crate
 //! allows loses its connection, and only that.
 
@@ -28,6 +28,7 @@ mod connection;
 mod dial;
 mod drain;
 mod exchange;
+mod expect;
 mod failed;
 mod flight;
 mod forward;
@@ -36,6 +37,7 @@ mod latency;
 mod lease;
 mod multiplex;
 mod pool;
+mod promise;
 mod protocol;
 mod relief;
 mod reply;
@@ -67,6 +69,7 @@ pub use self::dial::Upstream;
 pub use self::latency::Durations;
 use self::multiplex::Multiplex;
 use self::pool::Pool;
+pub(crate) use self::promise::Promise;
 pub use self::protocol::Protocol;
 pub use self::retirement::Connections;
 pub use self::routes::Uncounted;

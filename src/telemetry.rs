@@ -19,6 +19,7 @@
 //! | `sidescale_requests_in_flight_seconds_total` | counter | Integral of the requests in flight over time |
 //! | `sidescale_request_duration_seconds` | histogram | Times from arrival to end, of the requests completed |
 //! | `sidescale_first_byte_seconds` | histogram | Times from arrival to the response's head, of the requests that the server answered |
+//! | `sidescale_request_bytes_total` | counter | Bytes of request bodies passed on |
 //! | `sidescale_response_bytes_total` | counter | Bytes of response bodies passed on |
 //! | `sidescale_response_frames_total` | counter | Pieces in which the bytes of response bodies came: of a stream, roughly its chunks |
 //! | `sidescale_server_info` | info | The inference server whose own metrics are read; absent while none are |

@@ -82,6 +82,7 @@ impl PodSource {
             in_flight: read.in_flight,
             waiting: self.shared.admission.waiting(),
             responses: read.statuses,
+            request_bytes: read.bytes_in,
             response_bytes: read.bytes_out,
             response_frames: read.frames_out,
             in_flight_seconds: read.busy.as_secs_f64(),

@@ -138,3 +138,39 @@ async fn what_is_no_load_is_served_and_not_counted() {
     assert_eq!(body.expect("a body").to_bytes(), "ok");
     assert_eq!(read(&accounts), Reading::default());
 }
+
+/// A server stops at the trailers, at the last byte of a promised length, and before the first where there is no body.
+#[tokio::test]
+async fn a_body_whose_end_nobody_polls_for_is_complete_all_the_same() {
+    fn frames() -> StreamBody<impl futures_util::Stream<Item = Result<Frame<Bytes>, Infallible>>> {
+        StreamBody::new(stream::iter([
+            Ok(Frame::data(Bytes::from_static(b"hello"))),
+            Ok(Frame::trailers(http::HeaderMap::new())),
+        ]))
+    }
+    for (method, length, polls) in [("GET", None, 2), ("GET", Some(5), 1), ("HEAD", Some(5), 0)] {
+        let (accounts, layer) = counted();
+        let service = layer.layer(service_fn(move |_request: Request<()>| async move {
+            let mut response = Response::new(frames());
+            if let Some(length) = length {
+                response
+                    .headers_mut()
+                    .insert("content-length", http::HeaderValue::from(length));
+            }
+            Ok::<_, Infallible>(response)
+        }));
+        let request = Request::builder().method(method).uri("/").body(());
+        let response = service.oneshot(request.expect("a good request")).await;
+        let mut body = response.expect("it never fails").into_body();
+        for _poll in 0..polls {
+            body.frame().await.expect("more").expect("a good one");
+        }
+        drop(body);
+        let read = read(&accounts);
+        assert_eq!(
+            (read.completions, read.client_gone),
+            (1, 0),
+            "{method}, {length:?}"
+        );
+    }
+}

@@ -47,6 +47,7 @@ pub struct Accounts {
     refused: AtomicU64,
     /// Answers by status class, `1xx` to `5xx`.
     statuses: [AtomicU64; 5],
+    bytes_in: AtomicU64,
     bytes_out: AtomicU64,
     frames_out: AtomicU64,
     first_byte: Latency,
@@ -73,6 +74,8 @@ pub struct Reading {
     pub in_flight: u64,
     /// Answers by status class, `1xx` to `5xx`; those made here (502, 503) included.
     pub statuses: [u64; 5],
+    /// Bytes of request bodies passed on.
+    pub bytes_in: u64,
     /// Bytes of response bodies passed on.
     pub bytes_out: u64,
     /// Pieces in which they came: of a stream, roughly its chunks.
@@ -123,6 +126,7 @@ impl Accounts {
             upstream_failed: AtomicU64::default(),
             refused: AtomicU64::default(),
             statuses: Default::default(),
+            bytes_in: AtomicU64::default(),
             bytes_out: AtomicU64::default(),
             frames_out: AtomicU64::default(),
             first_byte: Latency::default(),
@@ -134,6 +138,11 @@ impl Accounts {
             },
             unwrapped: Mutex::default(),
         }
+    }
+
+    /// So many bytes of a request body were passed on.
+    pub(super) fn received(&self, bytes: usize) {
+        self.bytes_in.fetch_add(bytes as u64, Relaxed);
     }
 
     /// A request arrives now.
@@ -176,6 +185,7 @@ impl Accounts {
             arrivals: self.arrivals.load(Relaxed),
             in_flight,
             statuses: self.statuses.each_ref().map(|class| class.load(Relaxed)),
+            bytes_in: self.bytes_in.load(Relaxed),
             bytes_out: self.bytes_out.load(Relaxed),
             frames_out: self.frames_out.load(Relaxed),
             busy: Duration::from_micros(busy_micros),
@@ -248,11 +258,23 @@ impl InFlight {
     }
 
     /// So many bytes of the response body were passed on, in one piece.
-    pub fn sent(&mut self, bytes: usize) {
+    pub fn sent(&self, bytes: usize) {
         if let Some(accounts) = &self.accounts {
             accounts.frames_out.fetch_add(1, Relaxed);
             accounts.bytes_out.fetch_add(bytes as u64, Relaxed);
         }
+    }
+
+    /// So many bytes of the request body were passed on.
+    pub(super) fn received(&self, bytes: usize) {
+        if let Some(accounts) = &self.accounts {
+            accounts.received(bytes);
+        }
+    }
+
+    /// Where it is counted; `None`: it is not.
+    pub(super) fn accounts(&self) -> Option<&Arc<Accounts>> {
+        self.accounts.as_ref()
     }
 
     /// What the end will be counted as; without a word the client is taken to have left.

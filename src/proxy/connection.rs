@@ -145,6 +145,7 @@ async fn serve_http1(
     wire: Wire,
     client: Arc<Client>,
 ) -> hyper::Result<()> {
+    state.keep_watch(true);
     // Not inside another future: it would be held, and moved for each request, twice.
     let service = service_fn(move |request| forward(Arc::clone(&client), request));
     let mut builder = http1::Builder::new();

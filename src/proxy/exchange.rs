@@ -1,14 +1,16 @@
 //! One client's connection, and one request on it.
 
 use std::sync::Arc;
+use std::task::{Context, Poll};
 
-use http::StatusCode;
+use http::{StatusCode, Version};
 use tokio::sync::Notify;
 
 use super::Shared;
 use super::accounts::{InFlight, Outcome};
 use super::admission::Permit;
 use super::headers::Peer;
+use super::promise::Promise;
 use super::retirement::Connection;
 use super::wire::{Carrier, WireState};
 
@@ -31,6 +33,8 @@ pub(super) struct Exchange {
     pub(super) in_flight: InFlight,
     /// A place at the server, once it has one.
     pub(super) permit: Option<Permit>,
+    /// It is one of HTTP/1.0.
+    is_old: bool,
     client: Arc<Client>,
 }
 
@@ -53,12 +57,13 @@ impl Client {
         }
     }
 
-    /// A request's head is read.
-    pub(super) fn begin(self: &Arc<Self>, in_flight: InFlight) -> Exchange {
+    /// A request's head is read, in this version of HTTP.
+    pub(super) fn begin(self: &Arc<Self>, in_flight: InFlight, version: Version) -> Exchange {
         self.wire.begin();
         Exchange {
             in_flight,
             permit: None,
+            is_old: version == Version::HTTP_10,
             client: Arc::clone(self),
         }
     }
@@ -78,12 +83,26 @@ impl Exchange {
         self.in_flight.answered(status);
     }
 
+    /// By which HTTP it came.
+    pub(super) fn carrier(&self) -> Carrier {
+        self.client.carrier
+    }
+
+    /// Whether it is one of HTTP/1.0, which has no chunks.
+    pub(super) fn is_old(&self) -> bool {
+        self.is_old
+    }
+
     /// Whether the response that begins now must say that it is its connection's last. A connection of HTTP/2 has its own
-    /// word for that, which is said for it.
-    pub(super) fn is_last(&self) -> bool {
+    /// word for that, which is said for it; in HTTP/1.0 a body of no known length ends with the connection.
+    pub(super) fn is_last(&self, promise: Promise) -> bool {
         let client = &self.client;
         match client.carrier {
-            Carrier::Http1 => client.shared.is_draining() || client.connection.is_called(),
+            Carrier::Http1 => {
+                client.shared.is_draining()
+                    || client.connection.is_called()
+                    || self.is_old && promise == Promise::ToTheEnd
+            }
             Carrier::Http2 => {
                 if client.connection.is_called() {
                     client.leave.notify_one();
@@ -91,6 +110,21 @@ impl Exchange {
                 false
             }
         }
+    }
+
+    /// How often all that was written for this client had gone to its socket.
+    pub(super) fn flushes(&self) -> usize {
+        self.client.wire.flushes()
+    }
+
+    /// Waits until that has happened once more than `before`.
+    pub(super) fn poll_flushed(&self, before: usize, cx: &Context<'_>) -> Poll<()> {
+        self.client.wire.poll_flushed(before, cx)
+    }
+
+    /// The connection becomes a tunnel, one half of which may end before the other.
+    pub(super) fn leaves_http(&self) {
+        self.client.wire.keep_watch(false);
     }
 
     /// The upstream broke off in the middle.

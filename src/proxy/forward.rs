@@ -3,7 +3,7 @@
 use std::convert::Infallible;
 use std::sync::Arc;
 
-use http::{Request, Response, StatusCode, request};
+use http::{Method, Request, Response, StatusCode, request};
 use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::upgrade::OnUpgrade;
@@ -12,9 +12,9 @@ use super::accounts::{InFlight, Outcome};
 use super::body::Body;
 use super::exchange::{Client, Exchange};
 use super::failed::Failed;
-use super::headers::{Upgrading, is_grpc, prepare_request};
+use super::headers::{Upgrading, expects_continue, has_one_length, is_grpc, prepare_request};
 use super::lease::Lease;
-use super::reply::{Reply, finished};
+use super::reply::{Head, Reply};
 use super::request::RequestBody;
 use super::stream::{self, Download};
 use super::wire::Carrier;
@@ -38,11 +38,15 @@ pub(super) async fn forward(
     } else {
         InFlight::uncounted()
     };
-    let mut exchange = client.begin(in_flight);
+    let mut exchange = client.begin(in_flight, request.version());
     let (mut parts, body) = request.into_parts();
     let grpc = is_grpc(&parts);
-    let body = RequestBody::of(client.carrier, body);
+    let of_head = parts.method == Method::HEAD;
+    let mut body = RequestBody::of(client.carrier, body, exchange.in_flight.accounts());
     let bodiless = body.is_end_stream();
+    if !bodiless && expects_continue(&parts) {
+        body.wait_for_word(&shared.clock);
+    }
     let upgrading = match prepare_request(&mut parts, bodiless, &client.peer, &shared.host) {
         Ok(upgrading) => upgrading,
         Err(refusal) => return Ok(Reply::refusal(refusal).into_response(exchange, grpc)),
@@ -60,23 +64,27 @@ pub(super) async fn forward(
         .filter(|_ours| upgrading == Upgrading::Asked);
     match answer(shared, client.carrier, parts, body).await {
         Ok(Answered::Http2(response)) => {
-            exchange.answered(response.status());
-            let last = exchange.is_last();
-            let (parts, download) = response.into_parts();
-            let body = Body::stream(download, exchange);
-            Ok(finished(last, parts, body))
+            let (head, download) = response.into_parts();
+            let head = Head::of(head, of_head, &mut exchange);
+            let body = Body::stream(download, head.promise, exchange);
+            Ok(head.with(body))
         }
         Ok(Answered::Http1(response, lease))
             if response.status() == StatusCode::SWITCHING_PROTOCOLS =>
         {
             Ok(switch(shared, response, lease, from_client, exchange))
         }
-        Ok(Answered::Http1(response, lease)) => {
-            exchange.answered(response.status());
-            let last = exchange.is_last();
-            let (parts, incoming) = response.into_parts();
-            let body = Body::upstream(incoming, exchange, lease);
-            Ok(finished(last, parts, body))
+        Ok(Answered::Http1(mut response, lease)) => {
+            if !has_one_length(response.headers_mut()) {
+                let text = "the upstream's response has two lengths".to_owned();
+                let reply = Reply::new(StatusCode::BAD_GATEWAY, text, Outcome::UpstreamFailed);
+                return Ok(reply.into_response(exchange, grpc));
+            }
+            let (head, incoming) = response.into_parts();
+            let mut head = Head::of(head, of_head, &mut exchange);
+            head.last |= lease.is_spent();
+            let body = Body::upstream(incoming, head.promise, exchange, lease);
+            Ok(head.with(body))
         }
         Err(failed) => Ok(Reply::of(shared, &failed).into_response(exchange, grpc)),
     }
@@ -96,7 +104,7 @@ async fn answer(
     };
     let body = match carrier {
         Carrier::Http1 => body,
-        Carrier::Http2 => match Box::pin(stream::exchange(shared, &head, body)).await {
+        Carrier::Http2 => match Box::pin(stream::exchange(shared, &head, body.at_once())).await {
             Ok(response) => return Ok(Answered::Http2(response)),
             Err(Failed::Misheard { source, unsent }) => {
                 shared.watchman.misheard();
@@ -109,7 +117,7 @@ async fn answer(
             Err(failed) => return Err(failed),
         },
     };
-    let (response, lease) = send(shared, Request::from_parts(head, body)).await?;
+    let (response, lease) = send(shared, body.into_request(head)).await?;
     Ok(Answered::Http1(response, lease))
 }
 
@@ -158,9 +166,9 @@ fn switch(
         let reply = Reply::new(StatusCode::BAD_GATEWAY, text, Outcome::UpstreamFailed);
         return reply.into_response(exchange, false);
     };
-    exchange.answered(StatusCode::SWITCHING_PROTOCOLS);
+    let (head, _body) = response.into_parts();
+    let head = Head::of_switch(head, &mut exchange);
+    exchange.leaves_http();
     tunnel::start(shared, from_client, upstream, exchange);
-    let (parts, _body) = response.into_parts();
-    // It is no connection of HTTP any more that could end with its response.
-    finished(false, parts, Body::Empty)
+    head.with(Body::Empty)
 }

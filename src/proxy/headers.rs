@@ -110,7 +110,7 @@ pub(super) fn prepare_request(
     };
     let upgrade = (upgrading == Upgrading::Asked).then(|| headers.get(UPGRADE).cloned());
     strip_hop_by_hop(headers);
-    // hyper answers `100-continue` itself, when the body is first asked for.
+    // It is asked of the server where that can answer: see `request::RequestBody::wait_for_word`.
     headers.remove(EXPECT);
     if chunked {
         // Said outright: for a GET or HEAD with a body of unknown length hyper would drop the body otherwise.
@@ -159,8 +159,43 @@ pub(super) fn is_grpc(parts: &request::Parts) -> bool {
             .is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
-/// Makes of the upstream's response the one for the client. `last` closes the client's connection after it.
-pub(super) fn prepare_response(parts: &mut response::Parts, last: bool) {
+/// Whether a client sends its body only when it is told to.
+pub(super) fn expects_continue(parts: &request::Parts) -> bool {
+    let expected = parts.headers.get(EXPECT);
+    parts.version == Version::HTTP_11
+        && expected.is_some_and(|value| value.as_bytes().eq_ignore_ascii_case(b"100-continue"))
+}
+
+/// Makes one length of those that a response of HTTP/1 has. `false`: they differ, and nobody knows where it ends.
+pub(super) fn has_one_length(headers: &mut HeaderMap) -> bool {
+    let mut values = headers.get_all(CONTENT_LENGTH).iter();
+    let Some(first) = values.next() else {
+        return true;
+    };
+    // Chunks overrule it, and it is taken out.
+    if headers.contains_key(TRANSFER_ENCODING) {
+        return true;
+    }
+    let is_number = |text: &[u8]| !text.is_empty() && text.iter().all(u8::is_ascii_digit);
+    if values.next().is_none() && is_number(first.as_bytes()) {
+        return true;
+    }
+    let mut lengths = headers.get_all(CONTENT_LENGTH).iter().flat_map(|value| {
+        let numbers = value.as_bytes().split(|byte| *byte == b',');
+        numbers.map(<[u8]>::trim_ascii)
+    });
+    let first = lengths.next().unwrap_or_default().to_owned();
+    if !is_number(&first) || lengths.any(|length| length != first) {
+        return false;
+    }
+    if let Ok(value) = HeaderValue::try_from(first) {
+        headers.insert(CONTENT_LENGTH, value);
+    }
+    true
+}
+
+/// Makes of the upstream's response the one for the client.
+pub(super) fn prepare_response(parts: &mut response::Parts) {
     let headers = &mut parts.headers;
     // Of a length beside a transfer coding only the coding holds, and hyper has read the body by it.
     if headers.contains_key(TRANSFER_ENCODING) {
@@ -173,10 +208,18 @@ pub(super) fn prepare_response(parts: &mut response::Parts, last: bool) {
     if let Some(protocol) = upgrade {
         headers.insert(UPGRADE, protocol);
         headers.insert(CONNECTION, HeaderValue::from_static("upgrade"));
-    } else if last {
-        headers.insert(CONNECTION, HeaderValue::from_static("close"));
     }
     parts.version = Version::HTTP_11;
+}
+
+/// Closes the client's connection after a prepared response. `old`: the client is one of HTTP/1.0.
+pub(super) fn end_connection(parts: &mut response::Parts, old: bool) {
+    let close = HeaderValue::from_static("close");
+    parts.headers.insert(CONNECTION, close);
+    if old {
+        // To a client of HTTP/1.0 that asked for it, hyper says `keep-alive` beside whatever a response of HTTP/1.1 says.
+        parts.version = Version::HTTP_10;
+    }
 }
 
 /// One Host, and a target in origin form.

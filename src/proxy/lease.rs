@@ -54,6 +54,8 @@ pub(super) struct Lease {
     pub(super) reused: bool,
     /// Upgrades for as long as hyper has use for the request's body.
     upload: Weak<()>,
+    /// The request's body was refused before it came, so the connection ends with the response.
+    spent: bool,
     pool: Arc<Pool>,
 }
 
@@ -142,6 +144,7 @@ impl Lease {
             link,
             reused,
             upload: Weak::new(),
+            spent: false,
             pool: Arc::clone(pool),
         }
     }
@@ -152,15 +155,25 @@ impl Lease {
         request: Request<RequestBody>,
     ) -> Result<Response<Incoming>, TrySendError<Request<RequestBody>>> {
         self.upload = request.body().upload();
+        let word = request.body().word();
         self.link.carried += 1;
         let mut sent = pin!(self.link.sender.try_send_request(request));
         let driver = &mut self.link.driver;
-        poll_fn(|cx| driver.poll_for(cx, |cx| sent.as_mut().poll(cx))).await
+        let answered = poll_fn(|cx| driver.poll_for(cx, |cx| sent.as_mut().poll(cx))).await;
+        if let (Ok(response), Some(word)) = (&answered, word) {
+            self.spent = word.answered(response.status());
+        }
+        answered
+    }
+
+    /// Whether client and server have different ideas of what comes next on their connections.
+    pub(super) fn is_spent(&self) -> bool {
+        self.spent
     }
 
     /// Holds the connection while the body of its response is read.
     pub(super) fn hold(self) -> Held {
-        if self.upload.strong_count() == 0 {
+        if self.spent || self.upload.strong_count() == 0 {
             return Held::Here(self);
         }
         let (done, dropped) = oneshot::channel::<()>();
@@ -182,6 +195,9 @@ impl Lease {
 
     /// Gives the connection back for the next request, when this one is over.
     fn check_in(mut self) {
+        if self.spent {
+            return;
+        }
         if self.link.is_ready() {
             self.pool.keep(self.link);
         } else if !self.link.driver.ended {

@@ -113,6 +113,15 @@ impl Multiplex {
         }
     }
 
+    /// For what goes on without a request's own task.
+    pub(super) fn tasks(&self) -> &TasksHandle {
+        &self.tasks
+    }
+
+    pub(super) fn clock(&self) -> &Clock {
+        &self.clock
+    }
+
     fn trim(&self) {
         let mut connections = self.lock();
         connections.retain(|one| !one.state.retired.load(Relaxed));

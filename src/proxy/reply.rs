@@ -14,8 +14,9 @@ use super::admission::TurnedAway;
 use super::body::Body;
 use super::exchange::Exchange;
 use super::failed::Failed;
-use super::headers::{Refusal, prepare_response};
+use super::headers::{Refusal, end_connection, prepare_response};
 use super::pool::ConnectError;
+use super::promise::Promise;
 use super::upstream::Health;
 use crate::causes::chain;
 
@@ -28,11 +29,62 @@ const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC_MESSAGE: HeaderName = HeaderName::from_static("grpc-message");
 
+/// A response's head, as the client gets it.
+pub(super) struct Head {
+    parts: response::Parts,
+    /// What the client is to get after it.
+    pub(super) promise: Promise,
+    /// Its connection of HTTP/1 ends with it.
+    pub(super) last: bool,
+    old: bool,
+}
+
 /// An answer made here.
 pub(super) struct Reply {
     status: StatusCode,
     text: String,
     outcome: Outcome,
+}
+
+// === impl Head ===
+
+impl Head {
+    /// Of a response that begins now. `of_head`: it answers a HEAD.
+    pub(super) fn of(mut parts: response::Parts, of_head: bool, exchange: &mut Exchange) -> Self {
+        prepare_response(&mut parts);
+        exchange.answered(parts.status);
+        let promise = Promise::of(of_head, parts.status, &parts.headers);
+        Self::after(parts, promise, exchange)
+    }
+
+    /// Of one with which its connection leaves HTTP, which could end with a response.
+    pub(super) fn of_switch(mut parts: response::Parts, exchange: &mut Exchange) -> Self {
+        prepare_response(&mut parts);
+        exchange.answered(parts.status);
+        Self {
+            parts,
+            promise: Promise::ToTheEnd,
+            last: false,
+            old: false,
+        }
+    }
+
+    fn after(parts: response::Parts, promise: Promise, exchange: &Exchange) -> Self {
+        Self {
+            parts,
+            promise,
+            last: exchange.is_last(promise),
+            old: exchange.is_old(),
+        }
+    }
+
+    /// The response.
+    pub(super) fn with(mut self, body: Body) -> Response<Body> {
+        if self.last {
+            end_connection(&mut self.parts, self.old);
+        }
+        Response::from_parts(self.parts, body)
+    }
 }
 
 // === impl Reply ===
@@ -106,25 +158,19 @@ impl Reply {
         exchange.in_flight.will_end(self.outcome);
         exchange.in_flight.answered(self.status);
         let text = format!("sidescale: {}", self.text);
-        let last = exchange.is_last();
-        let response = if grpc {
-            grpc_response(self.status, &text, exchange)
+        let (parts, text) = if grpc {
+            (grpc_head(self.status, &text), None)
         } else {
-            http_response(self.status, text + "\n", exchange)
+            (http_head(self.status), Some(text + "\n"))
         };
-        let (parts, body) = response.into_parts();
-        finished(last, parts, body)
+        let promise = Promise::Bytes(text.as_ref().map_or(0, String::len) as u64);
+        let head = Head::after(parts, promise, &exchange);
+        head.with(Body::own(text, exchange))
     }
 }
 
-/// The response as the client gets it. `last`: its connection of HTTP/1 ends with it.
-pub(super) fn finished(last: bool, mut parts: response::Parts, body: Body) -> Response<Body> {
-    prepare_response(&mut parts, last);
-    Response::from_parts(parts, body)
-}
-
-fn http_response(status: StatusCode, text: String, exchange: Exchange) -> Response<Body> {
-    let mut response = Response::new(Body::own(Some(text), exchange));
+fn http_head(status: StatusCode) -> response::Parts {
+    let mut response = Response::new(());
     *response.status_mut() = status;
     let headers = response.headers_mut();
     let plain = HeaderValue::from_static("text/plain; charset=utf-8");
@@ -134,18 +180,18 @@ fn http_response(status: StatusCode, text: String, exchange: Exchange) -> Respon
         StatusCode::TOO_MANY_REQUESTS => headers.insert(header::RETRY_AFTER, RETRY_AFTER_FULL),
         _ => None,
     };
-    response
+    response.into_parts().0
 }
 
-fn grpc_response(status: StatusCode, text: &str, exchange: Exchange) -> Response<Body> {
-    let mut response = Response::new(Body::own(None, exchange));
+fn grpc_head(status: StatusCode, text: &str) -> response::Parts {
+    let mut response = Response::new(());
     let headers = response.headers_mut();
     headers.insert(header::CONTENT_TYPE, GRPC);
     headers.insert(GRPC_STATUS, HeaderValue::from(grpc_status(status)));
     if let Ok(message) = HeaderValue::try_from(grpc_message(text)) {
         headers.insert(GRPC_MESSAGE, message);
     }
-    response
+    response.into_parts().0
 }
 
 /// As gRPC's own clients read a status of HTTP.

@@ -4,6 +4,7 @@ use std::future::poll_fn;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
+use std::time::Duration;
 
 use bytes::Bytes;
 use h2::{Reason, RecvStream};
@@ -13,10 +14,14 @@ use http_body::Frame;
 use super::Shared;
 use super::broken::Broken;
 use super::failed::Failed;
-use super::multiplex::{SendError, Sent, Slot};
+use super::multiplex::{Multiplex, SendError, Sent, Slot};
 use super::pool::ConnectError;
 use super::request::RequestBody;
 use super::upload::{Rest, Upload};
+
+/// How long a stream may stay open after the last byte of the length that its head has named. A frame takes as long as
+/// the server's writer is busy with other streams.
+const LAST_FRAME: Duration = Duration::from_secs(5);
 
 /// A response's body, as it comes. Its drop before the end resets the stream, and so cancels the request.
 #[derive(Debug)]
@@ -28,6 +33,7 @@ pub(super) struct Download {
     upload: Option<Rest>,
     /// `None` after the end.
     slot: Option<Arc<Slot>>,
+    multiplex: Arc<Multiplex>,
 }
 
 // === impl Download ===
@@ -64,6 +70,22 @@ impl Download {
         if let Some(upload) = self.upload.take() {
             upload.detach();
         }
+    }
+
+    /// The client has all that it was promised, and asks for no more. A drop would reset the stream, which the server takes
+    /// for a client that has left; its end is a frame away.
+    pub(super) fn see_out(mut self) {
+        if let Some(upload) = self.upload.take() {
+            upload.detach();
+        }
+        let multiplex = Arc::clone(&self.multiplex);
+        let tasks = multiplex.tasks().clone();
+        tasks.spawn(async move {
+            let end =
+                async { while let Some(Ok(_frame)) = poll_fn(|cx| self.poll_frame(cx)).await {} };
+            // A server that does not end its stream is told that nobody listens, by the drop.
+            let _in_time = multiplex.clock().timeout(LAST_FRAME, end).await;
+        });
     }
 
     /// A server that has answered in full may take no more of the request, and says so by a reset without an error
@@ -150,6 +172,7 @@ fn received(
         data_read: false,
         upload: rest,
         slot: Some(slot),
+        multiplex: Arc::clone(&shared.multiplex),
     })
 }
 

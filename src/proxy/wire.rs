@@ -4,13 +4,15 @@
 //! peek, so a client of HTTP/1 costs one system call per connection and its bytes stay where they are; only a preface
 //! that comes in pieces is read, and handed on with the rest.
 
-use std::io;
+use std::io::{self, Read as _};
 use std::pin::Pin;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed};
-use std::task::{Context, Poll, ready};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering::Relaxed, Ordering::SeqCst};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::task::{Context, Poll, Waker, ready};
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use futures_util::FutureExt as _;
+use socket2::SockRef;
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
 use crate::memory;
@@ -55,6 +57,12 @@ pub(super) struct WireState {
     burden: AtomicUsize,
     /// The client does not read what it asked for, as far as is known.
     stuck: AtomicBool,
+    keeps_watch: AtomicBool,
+    /// How often all that was written had gone to the socket.
+    flushes: AtomicUsize,
+    /// Somebody waits for the next time.
+    awaited: AtomicBool,
+    waiting: Mutex<Vec<Waker>>,
 }
 
 /// The client's socket. Notes when bytes come, and changes none.
@@ -63,6 +71,10 @@ pub(super) struct Wire {
     state: Arc<WireState>,
     /// The first bytes, where they had to be read to be known.
     prefix: Prefix,
+    /// The last look for bytes found none, so whatever comes next is told: bytes, or that the client has left.
+    watched: bool,
+    /// Bytes lie unread that the runtime was told to forget, see [`Wire::has_left`].
+    veiled: bool,
 }
 
 /// Bytes of a preface that were read here and not yet by hyper.
@@ -118,6 +130,43 @@ impl WireState {
         self.burden.load(Relaxed) > LIGHT || self.stuck.load(Relaxed)
     }
 
+    /// Whether requests are given up when the client leaves with bytes unread. In HTTP/2 all is read, whatever becomes of
+    /// its streams.
+    pub(super) fn keep_watch(&self, keep: bool) {
+        self.keeps_watch.store(keep, Relaxed);
+    }
+
+    pub(super) fn flushes(&self) -> usize {
+        self.flushes.load(SeqCst)
+    }
+
+    /// Waits until all that was written has gone to the socket once more than `before`.
+    pub(super) fn poll_flushed(&self, before: usize, cx: &Context<'_>) -> Poll<()> {
+        if self.flushes() != before {
+            return Poll::Ready(());
+        }
+        self.lock().push(cx.waker().clone());
+        self.awaited.store(true, SeqCst);
+        // It may have happened between the two.
+        if self.flushes() == before {
+            Poll::Pending
+        } else {
+            Poll::Ready(())
+        }
+    }
+
+    fn note_flushed(&self) {
+        self.flushes.fetch_add(1, SeqCst);
+        if self.awaited.swap(false, SeqCst) {
+            let waiting = std::mem::take(&mut *self.lock());
+            waiting.into_iter().for_each(Waker::wake);
+        }
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, Vec<Waker>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn note_read(&self, bytes: usize) {
         self.moved.store(true, Relaxed);
         self.burden.fetch_add(bytes, Relaxed);
@@ -135,6 +184,8 @@ impl Wire {
             stream,
             state,
             prefix: Prefix::default(),
+            watched: false,
+            veiled: false,
         }
     }
 
@@ -163,12 +214,66 @@ impl Wire {
         }
     }
 
-    fn note_written(&self, written: Poll<io::Result<usize>>) -> Poll<io::Result<usize>> {
+    /// Whether the client of a request has left, where hyper does not look: it reads no further than to the first byte
+    /// behind a request (a line's end too many, the next request), nor into an upload that its server does not take. Behind
+    /// those bytes the end would not be seen, and a GPU would go on for nobody.
+    ///
+    /// The runtime knows the end from the bytes, but wakes nobody for it as long as there is something to read. So it is
+    /// told that there is nothing, and the next read asks the socket itself.
+    fn has_left(&mut self, cx: &mut Context<'_>) -> bool {
+        if self.watched || !self.state.keeps_watch.load(Relaxed) || !self.state.is_serving() {
+            return false;
+        }
+        loop {
+            if let Some(Ok(ready)) = self.stream.ready(Interest::READABLE).now_or_never() {
+                if ready.is_read_closed() {
+                    return true;
+                }
+                self.veiled = true;
+                // An error says only that it was already forgotten.
+                drop(self.stream.try_io(Interest::READABLE, || {
+                    Err::<(), _>(io::ErrorKind::WouldBlock.into())
+                }));
+            }
+            if self.stream.poll_read_ready(cx).is_pending() {
+                return false;
+            }
+        }
+    }
+
+    /// Reads past the runtime. `false`: there is nothing.
+    fn read_veiled(&mut self, buf: &mut ReadBuf<'_>) -> io::Result<bool> {
+        let socket = SockRef::from(&self.stream);
+        // A buffer of its own: one that is not initialised could be handed over by unsafe code alone.
+        let room = buf.remaining();
+        let space = buf.initialize_unfilled();
+        match (&*socket).read(space) {
+            Ok(read) => {
+                buf.advance(read);
+                // What comes after this is told again.
+                self.veiled = read == room;
+                Ok(true)
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                self.veiled = false;
+                Ok(false)
+            }
+            Err(error) => Err(error),
+        }
+    }
+
+    fn note_written(
+        &mut self,
+        written: Poll<io::Result<usize>>,
+        cx: &mut Context<'_>,
+    ) -> Poll<io::Result<usize>> {
         self.state.stuck.store(written.is_pending(), Relaxed);
         if written.is_pending() {
             return if memory::is_short() {
                 memory::cut_off();
                 Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()))
+            } else if self.has_left(cx) {
+                Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()))
             } else {
                 Poll::Pending
             };
@@ -205,7 +310,11 @@ impl AsyncRead for Wire {
             return Poll::Ready(Err(io::ErrorKind::OutOfMemory.into()));
         }
         let before = buf.filled().len();
-        ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        if !(self.veiled && self.read_veiled(buf)?) {
+            self.watched = true;
+            ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
+        }
+        self.watched = false;
         let read = buf.filled().len() - before;
         if read > 0 {
             self.state.note_read(read);
@@ -221,7 +330,7 @@ impl AsyncWrite for Wire {
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
-        self.note_written(written)
+        self.note_written(written, cx)
     }
 
     fn poll_write_vectored(
@@ -230,7 +339,7 @@ impl AsyncWrite for Wire {
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
-        self.note_written(written)
+        self.note_written(written, cx)
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -238,7 +347,12 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.stream).poll_flush(cx)
+        ready!(Pin::new(&mut self.stream).poll_flush(cx))?;
+        self.state.note_flushed();
+        if self.has_left(cx) {
+            return Poll::Ready(Err(io::ErrorKind::ConnectionReset.into()));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {

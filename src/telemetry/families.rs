@@ -134,6 +134,12 @@ pub(super) static FAMILIES: &[Family] = &[
         |r| of_latencies(r, |took| &took.first_byte),
     ),
     family(
+        "request_bytes",
+        Kind::Counter,
+        "Bytes of request bodies passed on",
+        |r| of_requests(r, |requests| requests.request_bytes as f64),
+    ),
+    family(
         "response_bytes",
         Kind::Counter,
         "Bytes of response bodies passed on",

@@ -68,6 +68,8 @@ pub struct Requests {
     pub waiting: u64,
     /// Responses by status class, `1xx` to `5xx`.
     pub responses: [u64; 5],
+    /// Bytes of request bodies.
+    pub request_bytes: u64,
     /// Bytes of response bodies.
     pub response_bytes: u64,
     /// Pieces in which they came: of a stream, roughly its chunks.

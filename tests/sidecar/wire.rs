@@ -4,11 +4,9 @@ use bytes::Bytes;
 use http::Request;
 use http_body::Frame;
 use http_body_util::StreamBody;
-use tokio::io::AsyncWriteExt as _;
-use tokio::net::TcpStream;
 
 use crate::model_server::ModelServer;
-use crate::pod::{Pod, exchange, read, read_until};
+use crate::pod::{Pod, exchange, read};
 
 async fn answer_to(request: &str) -> String {
     let server = ModelServer::start().await;
@@ -131,21 +129,6 @@ async fn an_old_client_is_served() {
         "{answer}"
     );
     assert!(!answer.contains("transfer-encoding"), "{answer}");
-}
-
-#[tokio::test]
-async fn a_client_that_waits_for_100_continue_gets_it_here() {
-    let server = ModelServer::start().await;
-    let pod = Pod::ready(server.address).await;
-    let mut stream = TcpStream::connect(pod.address()).await.expect("it accepts");
-    let head =
-        "POST /echo HTTP/1.1\r\nhost: m\r\nexpect: 100-continue\r\ncontent-length: 5\r\n\r\n";
-    stream.write_all(head.as_bytes()).await.expect("written");
-    let interim = read_until(&mut stream, "\r\n\r\n").await;
-    assert_eq!(interim, "HTTP/1.1 100 Continue\r\n\r\n");
-    stream.write_all(b"hello").await.expect("written");
-    let answer = read_until(&mut stream, "hello").await;
-    assert!(answer.starts_with("HTTP/1.1 200 OK"), "{answer}");
 }
 
 #[tokio::test]

@@ -209,10 +209,11 @@ fn a_response_keeps_its_message_and_loses_its_connection() {
         .body(())
         .expect("a valid response")
         .into_parts();
-    prepare_response(&mut parts, false);
+    prepare_response(&mut parts);
     let names: Vec<_> = parts.headers.keys().map(HeaderName::as_str).collect();
     assert_eq!(names, ["content-type"]);
     assert_eq!(parts.version, Version::HTTP_11);
-    prepare_response(&mut parts, true);
+    prepare_response(&mut parts);
+    end_connection(&mut parts, false);
     assert_eq!(text(&parts.headers, "connection"), ["close"]);
 }
