@@ -50,6 +50,7 @@ mod thread;
 mod tunnel;
 mod upload;
 mod upstream;
+mod window;
 mod wire;
 
 use std::io;

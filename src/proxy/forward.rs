@@ -12,7 +12,9 @@ use super::accounts::{InFlight, Outcome};
 use super::body::Body;
 use super::exchange::{Client, Exchange};
 use super::failed::Failed;
-use super::headers::{Upgrading, expects_continue, has_one_length, is_grpc, prepare_request};
+use super::headers::{
+    Upgrading, closes, expects_continue, has_one_length, is_grpc, prepare_request,
+};
 use super::lease::Lease;
 use super::reply::{Head, Reply};
 use super::request::RequestBody;
@@ -80,9 +82,10 @@ pub(super) async fn forward(
                 let reply = Reply::new(StatusCode::BAD_GATEWAY, text, Outcome::UpstreamFailed);
                 return Ok(reply.into_response(exchange, grpc));
             }
+            let spent = lease.is_spent(|| closes(response.headers()));
             let (head, incoming) = response.into_parts();
             let mut head = Head::of(head, of_head, &mut exchange);
-            head.last |= lease.is_spent();
+            head.last |= spent;
             let body = Body::upstream(incoming, head.promise, exchange, lease);
             Ok(head.with(body))
         }

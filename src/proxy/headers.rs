@@ -194,6 +194,12 @@ pub(super) fn has_one_length(headers: &mut HeaderMap) -> bool {
     true
 }
 
+/// Whether the upstream says that this response is its connection's last.
+pub(super) fn closes(headers: &HeaderMap) -> bool {
+    let mut values = headers.get_all(CONNECTION).iter();
+    values.any(|value| has_token(value, "close"))
+}
+
 /// Makes of the upstream's response the one for the client.
 pub(super) fn prepare_response(parts: &mut response::Parts) {
     let headers = &mut parts.headers;

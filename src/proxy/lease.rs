@@ -166,9 +166,10 @@ impl Lease {
         answered
     }
 
-    /// Whether client and server have different ideas of what comes next on their connections.
-    pub(super) fn is_spent(&self) -> bool {
-        self.spent
+    /// Whether the rest of the request's body finds nobody at the server: it was refused, or the server `closes` before it
+    /// has it. What the client still sends of it ends its connection.
+    pub(super) fn is_spent(&self, closes: impl FnOnce() -> bool) -> bool {
+        self.spent || self.upload.strong_count() > 0 && closes()
     }
 
     /// Holds the connection while the body of its response is read.

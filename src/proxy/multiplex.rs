@@ -12,12 +12,14 @@ use std::time::Duration;
 use bytes::Bytes;
 use h2::SendStream;
 use h2::client::{Builder, ResponseFuture, SendRequest};
+use http::header::CONTENT_LENGTH;
 use http::{Request, request};
 use tokio::sync::oneshot;
 
 use super::dial::Upstream;
 use super::headers::{Refusal, for_http2};
 use super::pool::{CONNECT_TIMEOUT, ConnectError};
+use super::window::{Watched, Window};
 use super::wire::STREAM_WINDOW;
 use crate::clock::Clock;
 use crate::lifecycle::TasksHandle;
@@ -27,6 +29,9 @@ use crate::lifecycle::TasksHandle;
 const MAX_STREAMS: u16 = 200;
 /// Size of all fields of a response's head, as HTTP/2 counts them.
 const MAX_HEADER_LIST: u32 = 64 * 1_024;
+
+/// A body of up to so many bytes is not large.
+const SMALL_BODY: u64 = 64 * 1_024;
 
 /// The connections of one proxy to its upstream.
 #[derive(Debug)]
@@ -50,13 +55,30 @@ struct Connection {
 struct State {
     streams: AtomicUsize,
     limit: AtomicUsize,
+    /// Of the streams, those with a [large](Load::Large) request.
+    large: AtomicUsize,
     /// The server takes nothing more, or has gone.
     retired: AtomicBool,
+    window: Arc<Window>,
 }
 
 /// A place among the streams of a connection; its drop frees it.
 #[derive(Debug)]
-pub(super) struct Slot(Arc<Connection>);
+pub(super) struct Slot {
+    connection: Arc<Connection>,
+    load: Load,
+}
+
+/// What a request asks of the server's window.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Load {
+    /// Nothing.
+    Bodiless,
+    /// A few kilobytes, or more in the course of time.
+    Small,
+    /// More than it may leave to others. Of two in one window, the stalled one stops the other.
+    Large,
+}
 
 /// A request whose head has gone to the server.
 #[derive(Debug)]
@@ -90,7 +112,8 @@ impl Multiplex {
 
     /// Sends the head of a request on a connection that takes it; `ends`: there is no body.
     pub(super) async fn send(&self, head: &request::Parts, ends: bool) -> Result<Sent, SendError> {
-        while let Some(slot) = self.find() {
+        let load = Load::of(head, ends);
+        while let Some(slot) = self.find(load) {
             match slot.send(for_http2(head)?, ends) {
                 Ok(sent) => return Ok(sent),
                 // It said goodbye meanwhile, and has taken nothing of this.
@@ -99,7 +122,7 @@ impl Multiplex {
                 }
             }
         }
-        let slot = self.open().await?;
+        let slot = self.open(load).await?;
         let sent = slot.send(for_http2(head)?, ends);
         Ok(sent.map_err(ConnectError::Greeting)?)
     }
@@ -132,18 +155,18 @@ impl Multiplex {
         });
     }
 
-    fn find(&self) -> Option<Slot> {
+    fn find(&self, load: Load) -> Option<Slot> {
         let mut connections = self.lock();
         connections.retain(|one| !one.state.retired.load(Relaxed));
         // Under the lock, so that no two take the last place.
-        let free = connections.iter().find(|one| one.state.has_room())?;
-        Some(Slot::of(free))
+        let free = connections.iter().find(|one| one.state.has_room(load))?;
+        Some(Slot::of(free, load))
     }
 
-    async fn open(&self) -> Result<Slot, ConnectError> {
+    async fn open(&self, load: Load) -> Result<Slot, ConnectError> {
         let opening = self.opening.lock().await;
         // Those who waited find the connection that the first of them has opened.
-        if let Some(slot) = self.find() {
+        if let Some(slot) = self.find(load) {
             return Ok(slot);
         }
         let connect = connect(&self.upstream, &self.tasks);
@@ -152,7 +175,7 @@ impl Multiplex {
             Err(elapsed) => return Err(ConnectError::Timeout(elapsed)),
         };
         // Taken before others see it.
-        let slot = Slot::of(&connection);
+        let slot = Slot::of(&connection, load);
         self.lock().push(connection);
         drop(opening);
         Ok(slot)
@@ -168,23 +191,55 @@ impl Multiplex {
 // === impl State ===
 
 impl State {
-    fn has_room(&self) -> bool {
-        self.streams.load(Relaxed) < self.limit.load(Relaxed)
+    fn has_room(&self, load: Load) -> bool {
+        let fits = match load {
+            Load::Bodiless => true,
+            Load::Small => !self.window.is_strained(),
+            // Until the response has ended: before that, who knows what the server has read?
+            Load::Large => self.large.load(Relaxed) == 0 && !self.window.is_strained(),
+        };
+        fits && self.streams.load(Relaxed) < self.limit.load(Relaxed)
+    }
+}
+
+// === impl Load ===
+
+impl Load {
+    fn of(head: &request::Parts, ends: bool) -> Self {
+        let length = head.headers.get(CONTENT_LENGTH);
+        let length: Option<u64> = length.and_then(|length| length.to_str().ok()?.parse().ok());
+        match length {
+            _ if ends => Self::Bodiless,
+            Some(length) if length > SMALL_BODY => Self::Large,
+            // One that names none, as calls of gRPC do, has a few kilobytes.
+            Some(_) | None => Self::Small,
+        }
     }
 }
 
 // === impl Slot ===
 
 impl Slot {
-    fn of(connection: &Arc<Connection>) -> Self {
+    fn of(connection: &Arc<Connection>, load: Load) -> Self {
         connection.state.streams.fetch_add(1, Relaxed);
-        Self(Arc::clone(connection))
+        if load == Load::Large {
+            connection.state.large.fetch_add(1, Relaxed);
+        }
+        Self {
+            connection: Arc::clone(connection),
+            load,
+        }
+    }
+
+    /// The server's window on its connection.
+    pub(super) fn window(&self) -> &Window {
+        &self.connection.state.window
     }
 
     fn send(self, head: Request<()>, ends: bool) -> Result<Sent, h2::Error> {
-        let sent = self.0.sender.clone().send_request(head, ends);
+        let sent = self.connection.sender.clone().send_request(head, ends);
         if sent.is_err() {
-            self.0.state.retired.store(true, Relaxed);
+            self.connection.state.retired.store(true, Relaxed);
         }
         sent.map(|(response, stream)| Sent {
             response,
@@ -196,13 +251,19 @@ impl Slot {
 
 impl Drop for Slot {
     fn drop(&mut self) {
-        self.0.state.streams.fetch_sub(1, Relaxed);
+        let state = &self.connection.state;
+        state.streams.fetch_sub(1, Relaxed);
+        if self.load == Load::Large {
+            state.large.fetch_sub(1, Relaxed);
+        }
     }
 }
 
 /// A connection whose server has said what it takes: before that it might be one of HTTP/1.
 async fn connect(upstream: &Upstream, tasks: &TasksHandle) -> Result<Connection, ConnectError> {
     let stream = upstream.dial().await.map_err(ConnectError::Refused)?;
+    let state = Arc::new(State::default());
+    let stream = Watched::new(stream, Arc::clone(&state.window));
     let (sender, mut connection) = Builder::new()
         .enable_push(false)
         .initial_max_send_streams(0)
@@ -212,7 +273,6 @@ async fn connect(upstream: &Upstream, tasks: &TasksHandle) -> Result<Connection,
         .handshake(stream)
         .await
         .map_err(ConnectError::Greeting)?;
-    let state = Arc::new(State::default());
     let (greeted, greeting) = oneshot::channel();
     let (mut greeted, driven) = (Some(greeted), Arc::clone(&state));
     tasks.spawn(async move {

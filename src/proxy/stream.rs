@@ -139,7 +139,9 @@ async fn answer(sent: &mut Sent, upload: &mut Upload) -> Result<Response<RecvStr
         if let Poll::Ready(answered) = Pin::new(&mut sent.response).poll(cx) {
             return Poll::Ready(answered.map_err(Failed::Stream));
         }
-        if uploading && let Poll::Ready(uploaded) = upload.poll(&mut sent.stream, cx) {
+        if uploading
+            && let Poll::Ready(uploaded) = upload.poll(&mut sent.stream, sent.slot.window(), cx)
+        {
             uploading = false;
             if let Err(broken) = uploaded {
                 sent.stream.send_reset(Reason::CANCEL);

@@ -18,6 +18,7 @@ use tokio::sync::oneshot;
 use super::broken::Broken;
 use super::multiplex::Slot;
 use super::request::RequestBody;
+use super::window::Window;
 
 /// How much is kept. Prompts have a few kilobytes; the pieces are shared and not copied, so they cost their memory only
 /// until the response begins.
@@ -32,6 +33,8 @@ pub(super) struct Upload {
     /// What was sent; `None` when it was too much to keep, or of no use any more.
     kept: Option<Vec<Bytes>>,
     kept_bytes: usize,
+    /// On this stream.
+    sent: usize,
     /// The body was read to its end.
     read: bool,
     /// The stream has its end.
@@ -56,6 +59,7 @@ impl Upload {
             waiting: VecDeque::new(),
             kept: Some(Vec::new()),
             kept_bytes: 0,
+            sent: 0,
             read: none,
             done: Arc::new(AtomicBool::new(none)),
         }
@@ -75,6 +79,7 @@ impl Upload {
         let Some(kept) = self.kept.take() else {
             return false;
         };
+        self.sent = 0;
         let waiting = std::mem::take(&mut self.waiting);
         self.waiting = kept.into_iter().chain(waiting).collect();
         let whole = self.read && self.waiting.is_empty();
@@ -91,6 +96,7 @@ impl Upload {
     pub(super) fn poll(
         &mut self,
         stream: &mut SendStream<Bytes>,
+        window: &Window,
         cx: &mut Context<'_>,
     ) -> Poll<Result<(), Broken>> {
         while !self.is_done() {
@@ -100,7 +106,7 @@ impl Upload {
             }
             if self.waiting.is_empty() {
                 ready!(self.poll_read(stream, cx))?;
-            } else if !ready!(self.poll_send(stream, cx)) {
+            } else if !ready!(self.poll_send(stream, window, cx)) {
                 return Poll::Ready(Ok(()));
             }
         }
@@ -138,12 +144,19 @@ impl Upload {
     }
 
     /// Sends of the first piece what there is room for. `false`: the stream takes no more.
-    fn poll_send(&mut self, stream: &mut SendStream<Bytes>, cx: &mut Context<'_>) -> Poll<bool> {
+    fn poll_send(
+        &mut self,
+        stream: &mut SendStream<Bytes>,
+        window: &Window,
+        cx: &mut Context<'_>,
+    ) -> Poll<bool> {
+        let room = ready!(window.poll_room(self.sent, cx));
         let Some(mut piece) = self.waiting.pop_front() else {
             return Poll::Ready(true);
         };
+        let fits = piece.len().min(room);
         // Asked for with the piece in hand, so no room is held that another stream could use.
-        stream.reserve_capacity(piece.len());
+        stream.reserve_capacity(fits);
         while stream.capacity() == 0 && !piece.is_empty() {
             match stream.poll_capacity(cx) {
                 Poll::Ready(Some(Ok(_room))) => {}
@@ -154,11 +167,13 @@ impl Upload {
                 }
             }
         }
-        let rest = piece.split_off(piece.len().min(stream.capacity()));
+        let rest = piece.split_off(fits.min(stream.capacity()));
         if !rest.is_empty() {
             self.waiting.push_front(rest);
         }
         self.keep(&piece);
+        self.sent += piece.len();
+        window.take(piece.len());
         let ends = self.read && self.waiting.is_empty();
         let sent = stream.send_data(piece, ends);
         let taken = sent.is_ok();
@@ -217,7 +232,7 @@ impl Rest {
 async fn go_on(
     mut upload: Upload,
     mut stream: SendStream<Bytes>,
-    _slot: Arc<Slot>,
+    slot: Arc<Slot>,
     mut answered: oneshot::Receiver<()>,
 ) {
     let mut watched = true;
@@ -229,7 +244,7 @@ async fn go_on(
             }
         }
         upload
-            .poll(&mut stream, cx)
+            .poll(&mut stream, slot.window(), cx)
             .map(|uploaded| uploaded.is_ok())
     })
     .await;

@@ -145,8 +145,10 @@ impl WireState {
         if self.flushes() != before {
             return Poll::Ready(());
         }
-        self.lock().push(cx.waker().clone());
+        let mut waiting = self.lock();
+        waiting.push(cx.waker().clone());
         self.awaited.store(true, SeqCst);
+        drop(waiting);
         // It may have happened between the two.
         if self.flushes() == before {
             Poll::Pending
@@ -157,9 +159,12 @@ impl WireState {
 
     fn note_flushed(&self) {
         self.flushes.fetch_add(1, SeqCst);
-        if self.awaited.swap(false, SeqCst) {
-            let waiting = std::mem::take(&mut *self.lock());
-            waiting.into_iter().for_each(Waker::wake);
+        if self.awaited.load(SeqCst) {
+            let mut waiting = self.lock();
+            self.awaited.store(false, SeqCst);
+            let woken = std::mem::take(&mut *waiting);
+            drop(waiting);
+            woken.into_iter().for_each(Waker::wake);
         }
     }
 

@@ -89,3 +89,19 @@ async fn a_server_that_says_nothing_gets_the_body_after_a_while() {
     client.write_all(b"hello").await.expect("written");
     pod.accounted(|now| now.bytes_in == 5).await;
 }
+
+/// Said or not, the connection ends: what is left of the upload finds nobody. A client that is not told sends its next
+/// request into the end.
+#[tokio::test]
+async fn a_refusal_in_the_middle_of_an_upload_says_that_the_connection_ends() {
+    let answer =
+        "HTTP/1.1 413 Content Too Large\r\nconnection: close\r\ncontent-length: 2\r\n\r\nno";
+    let server = Scripted::start(answer, End::Closed).await;
+    let pod = server.pod().await;
+    let mut client = TcpStream::connect(pod.address()).await.expect("it accepts");
+    let head = "POST / HTTP/1.1\r\nhost: m\r\ncontent-length: 1000000\r\n\r\nbegun";
+    client.write_all(head.as_bytes()).await.expect("written");
+    let answer = read_until(&mut client, "no").await;
+    assert!(answer.starts_with("HTTP/1.1 413"), "{answer}");
+    assert!(answer.contains("\r\nconnection: close\r\n"), "{answer}");
+}

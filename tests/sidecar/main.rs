@@ -20,6 +20,7 @@ mod pod;
 mod proxy;
 mod retirement;
 mod scripted;
+mod stalled;
 mod tunnels;
 mod unix;
 mod whole;

@@ -17,6 +17,7 @@ async fn every_outcome_is_counted_once_with_its_times() {
     pass(10).await;
     good.first_byte();
     good.answered(StatusCode::OK);
+    good.received(64);
     good.sent(128);
     bad.will_end(Outcome::UpstreamFailed);
     bad.answered(StatusCode::BAD_GATEWAY);
@@ -39,6 +40,7 @@ async fn every_outcome_is_counted_once_with_its_times() {
             refused: 1,
             in_flight: 0,
             statuses: [0, 1, 0, 0, 1],
+            bytes_in: 64,
             bytes_out: 128,
             frames_out: 1,
             busy: Duration::from_millis(40),
