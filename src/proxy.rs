@@ -45,6 +45,7 @@ mod routes;
 mod setting;
 mod stream;
 mod thread;
+mod tls;
 mod tunnel;
 mod upload;
 mod upstream;

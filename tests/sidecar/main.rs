@@ -16,5 +16,6 @@ mod model_server;
 mod pod;
 mod proxy;
 mod retirement;
+mod tls;
 mod unix;
 mod wire;
