@@ -6,7 +6,10 @@
 
 mod admission;
 mod hostile;
+mod inputs;
 mod kustomize;
+mod public;
+mod servers;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};
