@@ -18,17 +18,14 @@ mod account;
 mod admission_policy;
 mod admitted;
 mod ahead;
-mod callers;
 mod cel;
 mod companions;
 mod deletion_costs;
 mod documents;
-mod doors;
 mod edits;
 mod ending;
 mod engines;
 mod fit;
-mod kinds;
 mod kustomize;
 mod lead;
 mod network;
@@ -224,7 +221,6 @@ fn finish(
     changed: usize,
 ) -> Result<Output, Vec<Refusal>> {
     let manifests = documents::write(documents).map_err(|refusal| vec![refusal])?;
-    notes.extend(documents::unread(documents));
     if let Some(document) = documents.iter().find(|document| document.is_changed) {
         notes.push(Note {
             place: document.place.clone(),
@@ -249,7 +245,6 @@ impl Surroundings {
             services: objects
                 .iter()
                 .filter_map(|object| Service::of(object))
-                .chain(objects.iter().flat_map(|object| doors::of(object)))
                 .collect(),
             isolations: objects
                 .iter()

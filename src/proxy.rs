@@ -22,7 +22,6 @@
 
 mod accounts;
 mod admission;
-mod aside;
 mod body;
 mod broken;
 mod connection;
@@ -48,7 +47,6 @@ mod routes;
 mod setting;
 mod stream;
 mod thread;
-mod tls;
 mod tunnel;
 mod upload;
 mod upstream;

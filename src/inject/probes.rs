@@ -9,7 +9,7 @@ use super::ports::Route;
 use super::task::Task;
 
 /// How a probe or a hook reaches a port.
-pub(super) const CALLS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
+const CALLS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 /// What may call the server's ports.
 pub(super) const CALLERS: [&str; 5] = [
     "/startupProbe",

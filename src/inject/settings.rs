@@ -16,9 +16,6 @@ pub(super) const ORIGINAL: &str = "sidescale.dev/original";
 /// Annotations that others than inject read or write.
 const OTHERS: [&str; 5] = ["paused", "resume", "term", "original-min", "original"];
 
-/// Who the sidecar runs as: nobody whom an image has.
-const USER: u32 = 65_532;
-
 /// What is wrong with a value, and what to do.
 type Wrong = (String, String);
 
@@ -54,8 +51,6 @@ pub(super) struct Settings {
     pub(super) policy: Option<String>,
     /// The leader may write which pods go first.
     pub(super) deletion_costs: bool,
-    /// Who the sidecar runs as; `None`: whom the namespace says.
-    pub(super) user: Option<u32>,
 }
 
 // === impl Settings ===
@@ -77,7 +72,6 @@ impl Default for Settings {
             hook_is_composed: false,
             policy: None,
             deletion_costs: false,
-            user: Some(USER),
         }
     }
 }
@@ -146,7 +140,6 @@ impl Settings {
             "deletion-costs" => {
                 self.deletion_costs = one_of(text, "answer", &["true", "false"])? == "true";
             }
-            "run-as-user" => self.user = user(text)?,
             "policy" => self.policy = Some(text.to_owned()),
             other if OTHERS.contains(&other) => {}
             _ => {
@@ -163,18 +156,6 @@ fn port(text: &str) -> Result<u16, Wrong> {
     match text.parse() {
         Ok(port) if port > 0 => Ok(port),
         _ => wrong(text, "port", "write one from 1 to 65535"),
-    }
-}
-
-fn user(text: &str) -> Result<Option<u32>, Wrong> {
-    match text.parse() {
-        _ if text == "namespace" => Ok(None),
-        Ok(user) if user > 0 && i32::try_from(user).is_ok() => Ok(Some(user)),
-        _ => wrong(
-            text,
-            "user",
-            "write a number above 0, or \"namespace\", where the namespace says it (OpenShift)",
-        ),
     }
 }
 

@@ -89,7 +89,7 @@ fn container(task: &Task, image: &str, classic: bool, settled: &Settled<'_>) -> 
         },
         "lifecycle": {"preStop": drained(settings.admin_port)},
         "resources": settled.resources,
-        "securityContext": locked(settings),
+        "securityContext": locked(),
         "volumeMounts": [{"name": POLICY, "mountPath": "/etc/sidescale"}],
     });
     if is_in_the_cluster(task)
@@ -186,18 +186,14 @@ pub(super) fn names() -> impl Iterator<Item = Value> {
 }
 
 /// What the `restricted` pod security standard asks for, and a root filesystem that nobody writes to.
-pub(super) fn locked(settings: &Settings) -> Value {
-    let mut locked = json!({
+pub(super) fn locked() -> Value {
+    json!({
         "runAsNonRoot": true,
-        "runAsUser": settings.user,
-        "runAsGroup": settings.user,
+        "runAsUser": 65532,
+        "runAsGroup": 65532,
         "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true,
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
-    });
-    if let (None, Some(locked)) = (settings.user, locked.as_object_mut()) {
-        locked.retain(|_, value| !value.is_null());
-    }
-    locked
+    })
 }

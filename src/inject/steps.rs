@@ -8,10 +8,10 @@ use super::rights::Part;
 use super::settings::Settings;
 use super::task::{Task, containers, declared};
 use super::verdict::{Note, Refusal};
-use super::workload::{Kind, Workload, is_asked};
+use super::workload::{Kind, Workload, described, is_asked};
 use super::{
-    ORIGINAL_AT, Options, Surroundings, account, callers, companions, deletion_costs, ending,
-    kinds, lead, network, owners, ports, probes, resources, restore, server, sidecar,
+    ORIGINAL_AT, Options, Surroundings, account, companions, deletion_costs, ending, lead, network,
+    owners, ports, probes, resources, restore, server, sidecar,
 };
 
 /// A workload with its sidecar.
@@ -35,7 +35,11 @@ pub(super) fn injected(
         return Ok(None);
     };
     let Some(workload) = Workload::of(&object).map_err(one)? else {
-        return Err(one(kinds::refuse(&object)));
+        return Err(one(Refusal::new(
+            described(&object),
+            "only a Deployment, a StatefulSet or a Pod can have a sidecar",
+            "take the annotation away, or serve with one of them",
+        )));
     };
     let template = object
         .pointer(workload.kind.template())
@@ -92,7 +96,7 @@ pub(super) fn take(
 fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec<Value> {
     owners::refuse_rendered(task);
     refuse_unsuitable(task);
-    let Some(server) = server::choose(task, &surroundings.services) else {
+    let Some(server) = server::choose(task) else {
         return Vec::new();
     };
     task.server = server;
@@ -105,7 +109,6 @@ fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec
         return Vec::new();
     }
     let isolated = network::check(task, &surroundings.isolations, &routes);
-    callers::name(task, &routes);
     let ready = probes::hand_over(task, &names, &routes);
     let ending = ending::prepare(task);
     task.grace = ending.grace;

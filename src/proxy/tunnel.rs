@@ -100,7 +100,9 @@ pub(super) fn start(
         };
         match join(client, upstream, &exchange.in_flight).await {
             Outcome::UpstreamFailed => exchange.upstream_failed(),
-            outcome => exchange.in_flight.will_end(outcome),
+            outcome @ (Outcome::Completed | Outcome::ClientGone | Outcome::Refused) => {
+                exchange.in_flight.will_end(outcome);
+            }
         }
     });
 }

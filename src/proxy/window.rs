@@ -12,7 +12,7 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-/// What every connection begins with (RFC 9113, 6.9.2); only WINDOW_UPDATE changes it.
+/// What every connection begins with (RFC 9113, 6.9.2); only `WINDOW_UPDATE` changes it.
 const INITIAL: i64 = 65_535;
 /// What a body may send without leaving room for others: a prompt of usual size, or a call of gRPC.
 const SMALL: usize = 16 * 1_024;
@@ -21,7 +21,7 @@ const SMALL: usize = 16 * 1_024;
 const RESERVE: i64 = 8;
 /// A frame's head: length, type, flags, stream.
 const HEAD: usize = 9;
-/// And with the increment of a WINDOW_UPDATE.
+/// And with the increment of a `WINDOW_UPDATE`.
 const UPDATE: usize = HEAD + 4;
 const TYPE_WINDOW_UPDATE: u8 = 8;
 
@@ -164,7 +164,7 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
 // === impl Frames ===
 
 impl Frames {
-    /// Tells `grown` of each WINDOW_UPDATE of the connection that ends in `bytes`, wherever they were cut.
+    /// Tells `grown` of each `WINDOW_UPDATE` of the connection that ends in `bytes`, wherever they were cut.
     fn read(&mut self, mut bytes: &[u8], grown: impl Fn(u32)) {
         while !bytes.is_empty() {
             if self.skip > 0 {

@@ -6,10 +6,7 @@
 
 mod admission;
 mod hostile;
-mod inputs;
 mod kustomize;
-mod public;
-mod servers;
 
 use std::fmt::Write as _;
 use std::path::{Path, PathBuf};

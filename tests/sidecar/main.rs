@@ -21,7 +21,6 @@ mod proxy;
 mod retirement;
 mod scripted;
 mod stalled;
-mod tls;
 mod tunnels;
 mod unix;
 mod whole;
