@@ -11,7 +11,10 @@ use std::collections::BTreeMap;
 use serde_json::json;
 
 use super::engines::move_server;
+use super::free::{self, Free};
+use super::probes::asked;
 use super::services::{Service, Target, is_metrics};
+use super::speech::Port;
 use super::task::{Container, Task, containers, declared};
 use super::workload::Kind;
 
@@ -33,22 +36,33 @@ pub(super) struct Route {
     /// What the server's was before.
     pub(super) was: u16,
     name: Option<String>,
+    /// The sidecar has taken the server's number.
+    by_number: bool,
 }
 
 /// Decides which ports carry requests and who listens where, and writes it.
 pub(super) fn hand_over(task: &mut Task, services: &[Service]) -> Vec<Route> {
-    let found = found(task, services);
+    let found = carried(task, services);
     let passive = task.settings.passive;
+    let mut free = Free::beside(task, found.iter().map(|(number, _)| *number));
+    free::settle_own(task, &mut free);
     let mut routes = Vec::new();
     let mut next = task.settings.listen_port;
+    let mut is_written = task.settings.is_written("listen-port");
     for (number, (name, by_number)) in found {
-        let away = || number.checked_add(AWAY).unwrap_or_else(|| number - AWAY);
-        let (listen, upstream) = if by_number && !passive {
-            (number, task.settings.server_port.unwrap_or_else(away))
+        let by_number = by_number && !passive;
+        let away = number.checked_add(AWAY).unwrap_or_else(|| number - AWAY);
+        let (listen, upstream) = if by_number {
+            let given = task.settings.server_port;
+            (number, given.unwrap_or_else(|| free.take(away)))
         } else {
-            let listen = next;
-            // Past the last port it is the first route's again, which is refused.
-            next = next.checked_add(1).unwrap_or(task.settings.listen_port);
+            // The first one is where somebody wrote that it is, and refused where that is taken.
+            let listen = if std::mem::take(&mut is_written) {
+                next
+            } else {
+                free.take(next)
+            };
+            next = listen.checked_add(1).unwrap_or(task.settings.listen_port);
             (listen, number)
         };
         routes.push(Route {
@@ -56,6 +70,7 @@ pub(super) fn hand_over(task: &mut Task, services: &[Service]) -> Vec<Route> {
             upstream,
             was: number,
             name,
+            by_number,
         });
         if passive {
             break;
@@ -105,6 +120,54 @@ fn let_listen(task: &mut Task, routes: &[Route]) {
     let setting = json!({"name": UNPRIVILEGED, "value": "0"});
     let edited = task.edits.insert(&at, false, setting);
     task.check(edited);
+}
+
+/// The server's ports that the sidecar carries, and first the one whose answer makes the pod ready: another one may be closed
+/// for ever.
+fn carried(task: &mut Task, services: &[Service]) -> Vec<(u16, (Option<String>, bool))> {
+    let mut found = found(task, services);
+    let server = task.in_server("").clone();
+    let names: Vec<(String, u16)> = declared(&server)
+        .filter_map(|(name, number)| Some((name?.to_owned(), number)))
+        .collect();
+    let mine: Vec<&Service> = { services.iter() }
+        .filter(|service| service.selects(&task.workload))
+        .collect();
+    // Who names a port knows it.
+    if task.settings.ports.is_empty() {
+        let had = found.len();
+        let numbers: Vec<u16> = found.keys().copied().collect();
+        for number in numbers {
+            let port = Port {
+                number,
+                names: &names,
+                services: &mine,
+            };
+            let Some(why) = port.is_no_http(&server) else {
+                continue;
+            };
+            found.remove(&number);
+            task.note(format!(
+                "port {number} gets no proxy, and its requests are not counted: {why}, which is no HTTP; if it is, name all that are in \
+                 the annotation sidescale.dev/ports"
+            ));
+        }
+        if had > 0 && found.is_empty() {
+            let at = task.server_words(".ports");
+            task.refuse(
+                &at,
+                "none of its ports carries HTTP, as far as names and protocols tell",
+                "name those that do in the annotation sidescale.dev/ports",
+            );
+        }
+    }
+    let numbers: Vec<u16> = found.keys().copied().collect();
+    let first = asked(&server, &numbers);
+    let mut found: Vec<_> = found.into_iter().collect();
+    let is_grpc = |name: &Option<String>| name.as_ref().is_some_and(|name| name.contains("grpc"));
+    // Where nobody asks, HTTP is on more surely than the gRPC beside it.
+    found.sort_by_key(|(number, (name, _))| (first != Some(*number), is_grpc(name), *number));
+    found
 }
 
 /// The server's ports that carry requests: number, name, and whether somebody knows the number.
@@ -211,11 +274,10 @@ fn refuse_collisions(task: &mut Task, routes: &[Route]) {
     let mut wanted: Vec<(u16, String)> = Vec::new();
     for route in routes {
         // Where the number stays, the server gives it up.
-        if route.listen != route.was {
-            wanted.push((route.listen, "sidescale.dev/listen-port".to_owned()));
-        }
-        if route.upstream != route.was {
+        if route.by_number {
             wanted.push((route.upstream, "sidescale.dev/server-port".to_owned()));
+        } else {
+            wanted.push((route.listen, "sidescale.dev/listen-port".to_owned()));
         }
     }
     wanted.push((
@@ -249,9 +311,14 @@ fn refuse_collisions(task: &mut Task, routes: &[Route]) {
         taken.entry(port).or_insert(setting);
     }
     for (holder, port, setting) in collisions {
+        let whose = if setting.ends_with("server-port") {
+            "server"
+        } else {
+            "sidecar"
+        };
         task.refuse(
             "ports",
-            format!("{port} is taken by {holder} and wanted for the sidecar"),
+            format!("{port} is taken by {holder} and wanted for the {whose}"),
             format!("set another one with the annotation {setting}"),
         );
     }

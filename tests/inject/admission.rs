@@ -225,8 +225,13 @@ fn a_pod_that_cannot_have_a_sidecar_comes_without_and_with_a_reason() {
     let ports = "/spec/containers/0/ports";
     let nameless = json!([{"containerPort": 8000}]);
     check(ports, nameless, "no port has a name");
-    let taken = json!([{"name": "http", "containerPort": 9090}]);
-    check(ports, taken, "9090 is taken");
+    let mut taken = good.clone();
+    taken["metadata"]["annotations"]["sidescale.dev/admin-port"] = json!("8000");
+    let refusal = inject::pod(&taken, &options("-")).expect_err("the server has it");
+    assert_eq!(
+        refusal.reason,
+        "8000 is taken by containers[vllm] and wanted for the sidecar"
+    );
     let mut numbered = good.clone();
     numbered["metadata"]["annotations"]["sidescale.dev/ports"] = json!("8000");
     let refusal = inject::pod(&numbered, &options("-")).expect_err("a number");
