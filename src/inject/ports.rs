@@ -10,11 +10,10 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::carried::carried;
 use super::engines::move_server;
 use super::free::{self, Free};
-use super::probes::asked;
 use super::services::{Service, Target, is_metrics};
-use super::speech::Port;
 use super::task::{Container, Task, containers, declared};
 use super::workload::Kind;
 
@@ -51,10 +50,9 @@ pub(super) fn hand_over(task: &mut Task, services: &[Service]) -> Vec<Route> {
     let mut is_written = task.settings.is_written("listen-port");
     for (number, (name, by_number)) in found {
         let by_number = by_number && !passive;
-        let away = number.checked_add(AWAY).unwrap_or_else(|| number - AWAY);
         let (listen, upstream) = if by_number {
             let given = task.settings.server_port;
-            (number, given.unwrap_or_else(|| free.take(away)))
+            (number, given.unwrap_or_else(|| free.take(away(number))))
         } else {
             // The first one is where somebody wrote that it is, and refused where that is taken.
             let listen = if std::mem::take(&mut is_written) {
@@ -83,6 +81,11 @@ pub(super) fn hand_over(task: &mut Task, services: &[Service]) -> Vec<Route> {
         let_listen(task, &routes);
     }
     routes
+}
+
+/// Where a server goes that gives `number` up.
+fn away(number: u16) -> u16 {
+    number.checked_add(AWAY).unwrap_or_else(|| number - AWAY)
 }
 
 /// A number belongs to whoever listens there, so its sidecar and its server have to come and go together: at admission,
@@ -122,56 +125,11 @@ fn let_listen(task: &mut Task, routes: &[Route]) {
     task.check(edited);
 }
 
-/// The server's ports that the sidecar carries, and first the one whose answer makes the pod ready: another one may be closed
-/// for ever.
-fn carried(task: &mut Task, services: &[Service]) -> Vec<(u16, (Option<String>, bool))> {
-    let mut found = found(task, services);
-    let server = task.in_server("").clone();
-    let names: Vec<(String, u16)> = declared(&server)
-        .filter_map(|(name, number)| Some((name?.to_owned(), number)))
-        .collect();
-    let mine: Vec<&Service> = { services.iter() }
-        .filter(|service| service.selects(&task.workload))
-        .collect();
-    // Who names a port knows it.
-    if task.settings.ports.is_empty() {
-        let had = found.len();
-        let numbers: Vec<u16> = found.keys().copied().collect();
-        for number in numbers {
-            let port = Port {
-                number,
-                names: &names,
-                services: &mine,
-            };
-            let Some(why) = port.is_no_http(&server) else {
-                continue;
-            };
-            found.remove(&number);
-            task.note(format!(
-                "port {number} gets no proxy, and its requests are not counted: {why}, which is no HTTP; if it is, name all that are in \
-                 the annotation sidescale.dev/ports"
-            ));
-        }
-        if had > 0 && found.is_empty() {
-            let at = task.server_words(".ports");
-            task.refuse(
-                &at,
-                "none of its ports carries HTTP, as far as names and protocols tell",
-                "name those that do in the annotation sidescale.dev/ports",
-            );
-        }
-    }
-    let numbers: Vec<u16> = found.keys().copied().collect();
-    let first = asked(&server, &numbers);
-    let mut found: Vec<_> = found.into_iter().collect();
-    let is_grpc = |name: &Option<String>| name.as_ref().is_some_and(|name| name.contains("grpc"));
-    // Where nobody asks, HTTP is on more surely than the gRPC beside it.
-    found.sort_by_key(|(number, (name, _))| (first != Some(*number), is_grpc(name), *number));
-    found
-}
-
 /// The server's ports that carry requests: number, name, and whether somebody knows the number.
-fn found(task: &mut Task, services: &[Service]) -> BTreeMap<u16, (Option<String>, bool)> {
+pub(super) fn found(
+    task: &mut Task,
+    services: &[Service],
+) -> BTreeMap<u16, (Option<String>, bool)> {
     let server = task.in_server("").clone();
     let container = Container {
         name: &task.server.clone(),
