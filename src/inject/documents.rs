@@ -120,7 +120,9 @@ impl Serialize for Written<'_> {
             Value::Object(fields) => {
                 serializer.collect_map(fields.iter().map(|(key, value)| (key, Written(value))))
             }
-            other => other.serialize(serializer),
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+                other.serialize(serializer)
+            }
         }
     }
 }

@@ -40,7 +40,7 @@ const ROUTERS: [Router; 2] = [
     },
 ];
 
-/// Labels by which AIBrix's gateway finds pods and their port.
+/// Labels by which the gateway of `AIBrix` finds pods and their port.
 const AIBRIX: (&str, &str) = ("model.aibrix.ai/name", "model.aibrix.ai/port");
 
 /// Those that `object` is, or that run in it.
@@ -86,6 +86,10 @@ fn pool(object: &Value) -> Option<Service> {
 }
 
 fn aibrix(object: &Value, pod: &Value) -> Option<Service> {
+    // Its Service has the same labels.
+    if !pod["spec"]["containers"].is_array() {
+        return None;
+    }
     let labels = strings(&pod["metadata"]["labels"]);
     let name = labels.get(AIBRIX.0)?;
     let port = labels.get(AIBRIX.1).and_then(|port| port.parse().ok());

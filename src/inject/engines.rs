@@ -6,11 +6,13 @@
 
 mod command;
 mod known;
+mod value;
 
 use serde_json::{Value, json};
 
 use self::command::{Command, assignment, replaced};
 use self::known::{Engine, FLAGS, Form, Setting, VARIABLES, engine};
+use self::value::{Ending, ending, is_host, is_listening};
 use super::edits::escape;
 use super::task::{Task, declared};
 
@@ -22,6 +24,9 @@ type Stuck = (String, &'static str);
 const REMEDY: &str = "give the container's port a name and roll that out, then let the Service target the name, and inject \
                       after that (a name moves without the server); or say how the server is moved (annotation \
                       sidescale.dev/port-flag or sidescale.dev/port-env); or sidescale.dev/data-path: passive";
+
+/// What stands for a value that is in the cluster alone.
+const UNKNOWN: &str = "what only the cluster knows";
 
 /// How far references to variables in variables are followed.
 const DEPTH: u8 = 4;
@@ -43,18 +48,6 @@ enum Said {
     /// It says what only the cluster knows.
     Unknown,
     Nothing,
-}
-
-/// How a text ends that says a port.
-#[derive(Debug, PartialEq, Eq)]
-enum Ending<'a> {
-    Number(u16),
-    Reference {
-        text: &'a str,
-        name: &'a str,
-        default: Option<&'a str>,
-    },
-    None,
 }
 
 /// Makes the server listen on `to` where it listens on `from`.
@@ -103,7 +96,8 @@ fn by_named_flag(task: &mut Task, flag: &str, port: Port) -> Result<(), Stuck> {
     match in_flags(task, &command, &[flag], port, None) {
         Said::Moved => Ok(()),
         Said::Other(value) => Err(says(flag, &value, port)),
-        Said::Unknown | Said::Nothing => {
+        Said::Unknown => Err(says(flag, UNKNOWN, port)),
+        Said::Nothing => {
             command.append(task, &[flag.to_owned(), port.to.to_string()]);
             Ok(())
         }
@@ -121,7 +115,7 @@ fn by_engine(
         match in_flags(task, command, flag.names, port, None) {
             Said::Moved => return Ok(()),
             Said::Other(value) => others.push((flag.names[0], value)),
-            Said::Unknown => others.push((flag.names[0], "unknown".to_owned())),
+            Said::Unknown => others.push((flag.names[0], UNKNOWN.to_owned())),
             Said::Nothing => {}
         }
     }
@@ -156,8 +150,9 @@ fn by_engine(
         return Ok(());
     }
     let is_one = engine.flags.len() + engine.variables.len() <= 2;
-    if others.is_empty() && is_one && is_from_elsewhere(task) && declares(task, port.from) {
-        // A ConfigMap may say it, and whoever wrote the Service knows what.
+    if others.is_empty() && is_one && is_from_elsewhere(task, command) && declares(task, port.from)
+    {
+        // A ConfigMap or a file may say it, and whoever wrote the Service knows what.
         take_over(task, command, engine, port);
         return Ok(());
     }
@@ -188,10 +183,23 @@ fn by_what_it_says(task: &mut Task, command: &Command, port: Port) -> Result<(),
         }
     }
     if let Some(script) = command.script().map(str::to_owned) {
+        // A server that looks into a variable does so in whatever script.
+        let says_it = script.contains(&port.from.to_string());
+        if let Some(engine) = known::in_a_script(&script)
+            && !says_it
+        {
+            let mut variables = engine.variables.iter().map(|one| one.names[0]);
+            let is_left_alone = variables.clone().all(|name| !script.contains(name));
+            if is_left_alone && moved.is_empty() {
+                return by_engine(task, command, engine, port);
+            }
+            if is_left_alone && variables.any(|name| moved.contains(&name)) {
+                return Ok(());
+            }
+        }
         let is_named = |name: &str| {
             script.contains(&format!("${name}")) || script.contains(&format!("${{{name}"))
         };
-        let says_it = script.contains(&port.from.to_string());
         if moved.is_empty() || says_it || !moved.iter().any(|name| is_named(name)) {
             return Err(scripted("its port"));
         }
@@ -313,10 +321,10 @@ fn in_variable(task: &mut Task, name: &str, port: Port, depth: u8) -> Said {
     let at = format!("/env/name={}", escape(name));
     let there = task.in_server(&at).clone();
     let Some(text) = there.get("value").and_then(Value::as_str) else {
-        return if !there["valueFrom"].is_null() {
-            Said::Unknown
-        } else {
+        return if there["valueFrom"].is_null() {
             Said::Nothing
+        } else {
+            Said::Unknown
         };
     };
     match ending(text, false) {
@@ -328,7 +336,7 @@ fn in_variable(task: &mut Task, name: &str, port: Port, depth: u8) -> Said {
         Ending::Reference { name: other, .. } if depth > 0 && other != name => {
             match in_variable(task, other, port, depth - 1) {
                 Said::Nothing => Said::Unknown,
-                said => said,
+                said @ (Said::Moved | Said::Other(_) | Said::Unknown) => said,
             }
         }
         // An address without a port has the server's own, but where its scheme has one.
@@ -352,69 +360,12 @@ fn default_of(variable: &str) -> &'static [u16] {
     }
 }
 
-fn is_host(text: &str) -> bool {
-    let sign = |sign: char| sign.is_ascii_alphanumeric() || ".-*[]".contains(sign);
-    !text.is_empty()
-        && (text.chars().all(sign)
-            || text == "::"
-            || (text.starts_with('[') && text.ends_with(']')))
-}
-
-/// How a value ends that says a port: `8000`, `0.0.0.0:8000`, `http://[::]:8000/`, `$(PORT)`, `:${PORT:-8000}`.
-fn ending(value: &str, in_a_shell: bool) -> Ending<'_> {
-    let value = value.strip_suffix('/').unwrap_or(value);
-    let digits = value.len()
-        - value
-            .trim_end_matches(|sign: char| sign.is_ascii_digit())
-            .len();
-    let (before, number) = value.split_at(value.len() - digits);
-    let is_address = before.ends_with(':') && before != ":" || before == ":";
-    if (before.is_empty() || is_address)
-        && before != "::"
-        && let Ok(number) = number.parse()
-    {
-        return Ending::Number(number);
-    }
-    let reference = |open: &str, close: &str| {
-        let inner = value.strip_suffix(close)?;
-        let at = inner.rfind(open)?;
-        let (before, name) = (&inner[..at], &inner[at + open.len()..]);
-        let (name, default) = match name.split_once('-') {
-            Some((name, default)) if in_a_shell => (name.trim_end_matches(':'), Some(default)),
-            _ => (name, None),
-        };
-        let is_name = name
-            .chars()
-            .all(|sign| sign.is_ascii_alphanumeric() || sign == '_');
-        let is_whole = before.is_empty() || before.ends_with(':');
-        (is_name && !name.is_empty() && is_whole).then_some(Ending::Reference {
-            text: &value[at..],
-            name,
-            default,
-        })
-    };
-    let shell = || reference("${", "}").or_else(|| reference("$", ""));
-    let found = reference("$(", ")").or_else(|| in_a_shell.then(shell).flatten());
-    found.unwrap_or(Ending::None)
-}
-
-/// Whether a server may listen there: a number, or an address that is no other machine's.
-fn is_listening(value: &str) -> bool {
-    let address = value
-        .split_once("://")
-        .map_or(value, |(_, address)| address);
-    match address.rsplit_once(':') {
-        None => true,
-        Some((host, _)) => matches!(host, "" | "0.0.0.0" | "*" | "[::]" | "::" | "+"),
-    }
-}
-
 /// Says the port where it is found first, whatever was said before.
 fn take_over(task: &mut Task, command: &Command, engine: &'static Engine, port: Port) {
     match (engine.flags.first(), engine.variables.first()) {
         (Some(flag), _) => append(task, command, flag, port),
         (None, Some(variable)) => {
-            set_variable(task, variable.names[0], &value(variable.form, port.to))
+            set_variable(task, variable.names[0], &value(variable.form, port.to));
         }
         (None, None) => {}
     }
@@ -470,10 +421,16 @@ fn is_variable(engine: &Engine, name: &str) -> bool {
         .any(|variable| variable.names[0] == name)
 }
 
-fn is_from_elsewhere(task: &Task) -> bool {
-    task.in_server("/envFrom")
-        .as_array()
-        .is_some_and(|all| !all.is_empty())
+/// Whether what is neither on the line nor in a variable of the manifest may still be said.
+fn is_from_elsewhere(task: &Task, command: &Command) -> bool {
+    let sources = task.in_server("/envFrom").as_array();
+    let has_a_file = |word: &str| {
+        let name = word.split('=').next().unwrap_or_default();
+        matches!(name, "-c" | "--config" | "--config-file")
+    };
+    sources.is_some_and(|all| !all.is_empty())
+        || command.words().iter().any(|word| has_a_file(&word.text))
+        || !task.in_server("/env/name=GUNICORN_CMD_ARGS").is_null()
 }
 
 fn declares(task: &Task, port: u16) -> bool {
@@ -493,42 +450,4 @@ fn scripted(what: &str) -> Stuck {
         "a shell starts the server with more than one simple command, so {what} cannot be set"
     );
     (text, REMEDY)
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_value_says_its_port_at_its_end() {
-        let reference = |text, name, default| Ending::Reference {
-            text,
-            name,
-            default,
-        };
-        let rows = [
-            ("8000", true, Ending::Number(8000)),
-            (":8000", true, Ending::Number(8000)),
-            ("0.0.0.0:8000", true, Ending::Number(8000)),
-            ("http://[::]:8000/", true, Ending::Number(8000)),
-            ("0.0.0.0", true, Ending::None),
-            ("::1", true, Ending::Number(1)),
-            ("unix:/tmp/s.sock", true, Ending::None),
-            ("99999", true, Ending::None),
-            ("$(PORT)", false, reference("$(PORT)", "PORT", None)),
-            ("0.0.0.0:$(PORT)", false, reference("$(PORT)", "PORT", None)),
-            ("$PORT", false, Ending::None),
-            ("$PORT", true, reference("$PORT", "PORT", None)),
-            (":${PORT}", true, reference("${PORT}", "PORT", None)),
-            (
-                "${PORT:-8000}",
-                true,
-                reference("${PORT:-8000}", "PORT", Some("8000")),
-            ),
-            ("a$(PORT)", false, Ending::None),
-        ];
-        for (value, in_a_shell, expected) in rows {
-            assert_eq!(ending(value, in_a_shell), expected, "{value}");
-        }
-    }
 }

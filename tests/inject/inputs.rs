@@ -26,8 +26,8 @@ fn injected(documents: &[&str]) -> Result<Output, Vec<Refusal>> {
 }
 
 fn notes(output: &Output) -> String {
-    let notes = output.notes.iter();
-    notes.map(|note| format!("{note}\n")).collect()
+    let notes: Vec<String> = output.notes.iter().map(ToString::to_string).collect();
+    notes.join("\n")
 }
 
 fn listens(output: &Output) -> String {

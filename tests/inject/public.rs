@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde_json::Value;
 use sidescale::inject::{self, Output, Source};
 
-use super::{objects, options};
+use super::{assert_twice_is_once_and_back, objects, options};
 
 fn folder() -> PathBuf {
     Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/inject/public")
@@ -41,7 +41,7 @@ fn told(output: &Output) -> String {
         let sidecar = sidecar.into_iter().find(|one| one["name"] == "sidescale");
         for variable in sidecar
             .into_iter()
-            .flat_map(|one| one["env"].as_array())
+            .filter_map(|one| one["env"].as_array())
             .flatten()
         {
             if variable["name"] == "SIDESCALE_LISTEN" || variable["name"] == "SIDESCALE_UPSTREAM" {
@@ -80,8 +80,11 @@ fn manifests_in_public_shapes_are_taken_and_their_servers_told() {
     let mut out = String::new();
     for source in sources() {
         let name = source.name.clone();
-        match inject::inject(&[source], &options("-")) {
-            Ok(output) => write!(out, "{name}: taken\n{}", told(&output)),
+        match inject::inject(std::slice::from_ref(&source), &options("-")) {
+            Ok(output) => {
+                assert_twice_is_once_and_back(&source, &output.manifests, &options("-"));
+                write!(out, "{name}: taken\n{}", told(&output))
+            }
             Err(refusals) => writeln!(out, "{name}: refused\n  {}", refusals[0]),
         }
         .expect("a string takes all");

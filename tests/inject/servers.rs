@@ -59,10 +59,28 @@ fn container(output: &Output, name: &str) -> Value {
         .clone()
 }
 
+/// That what was injected can be injected again, and taken out.
+fn assert_twice_is_once(output: &Output) {
+    let source = Source {
+        name: "-".to_owned(),
+        text: output.manifests.clone(),
+    };
+    let twice = inject::inject(std::slice::from_ref(&source), &options("-"));
+    assert_eq!(twice.expect("once went well").manifests, output.manifests);
+    let back = inject::uninject(&[source]).expect("inject wrote it");
+    let again = Source {
+        name: "-".to_owned(),
+        text: back.manifests,
+    };
+    let again = inject::inject(&[again], &options("-")).expect("it went well before");
+    assert_eq!(again.manifests, output.manifests);
+}
+
 /// That the server of `before` moves from `port` by having what `after` has.
 fn assert_moves(port: u16, before: &Value, after: &Value) {
     let output = injected(before, port);
     let output = output.unwrap_or_else(|refusals| panic!("{before}: {}", refusals[0]));
+    assert_twice_is_once(&output);
     let server = container(&output, "server");
     for key in ["command", "args", "env"] {
         let expected = after.get(key).or_else(|| before.get(key));
@@ -77,20 +95,39 @@ fn refusal(refused: Result<Output, Vec<Refusal>>) -> String {
     }
 }
 
+fn args(words: &[&str]) -> Value {
+    json!({ "args": words })
+}
+
+fn command(words: &[&str]) -> Value {
+    json!({ "command": words })
+}
+
+fn env(name: &str, value: &str) -> Value {
+    json!({"env": [{"name": name, "value": value}]})
+}
+
+fn with(mut one: Value, other: Value) -> Value {
+    if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
+        one.extend(other);
+    }
+    one
+}
+
+fn image(image: &str) -> Value {
+    json!({ "image": image })
+}
+
+/// Port, server before, what is in it afterwards.
+fn assert_all_move(rows: &[(u16, Value, Value)]) {
+    for (port, before, after) in rows {
+        assert_moves(*port, before, after);
+    }
+}
+
 #[test]
-fn a_port_is_changed_where_it_is_said_and_said_where_it_is_not() {
-    let args = |words: &[&str]| json!({ "args": words });
-    let command = |words: &[&str]| json!({ "command": words });
-    let env = |name: &str, value: &str| json!({"env": [{"name": name, "value": value}]});
-    let with = |mut one: Value, other: Value| {
-        for (key, value) in other.as_object().expect("an object") {
-            one[key] = value.clone();
-        }
-        one
-    };
-    let image = |image: &str| json!({ "image": image });
-    let rows: Vec<(u16, Value, Value)> = vec![
-        // On the line, in whatever shape.
+fn a_port_that_is_said_on_the_line_is_changed_there_and_one_that_nobody_says_is_said() {
+    assert_all_move(&[
         (
             8000,
             command(&["gunicorn", "-b0.0.0.0:8000", "a:a"]),
@@ -153,7 +190,12 @@ fn a_port_is_changed_where_it_is_said_and_said_where_it_is_not() {
             args(&["--port", "7000", "--port", "8000"]),
             args(&["--port", "7000", "--port", "18000"]),
         ),
-        // In a variable, and on the line by the variable.
+    ]);
+}
+
+#[test]
+fn a_port_in_a_variable_is_changed_there_also_where_the_line_names_the_variable() {
+    assert_all_move(&[
         (
             8000,
             with(args(&["--port=$(API)"]), env("API", "8000")),
@@ -202,7 +244,12 @@ fn a_port_is_changed_where_it_is_said_and_said_where_it_is_not() {
             "ports": [{"containerPort": 8000}]}),
             args(&["--port", "18000"]),
         ),
-        // Through a shell.
+    ]);
+}
+
+#[test]
+fn a_shell_with_one_simple_command_is_looked_through() {
+    assert_all_move(&[
         (
             8000,
             command(&["sh", "-c", "exec vllm serve M --port 8000"]),
@@ -236,7 +283,12 @@ fn a_port_is_changed_where_it_is_said_and_said_where_it_is_not() {
             command(&["sh", "-c", "OLLAMA_HOST=0.0.0.0:11434 ollama serve"]),
             command(&["sh", "-c", "OLLAMA_HOST=0.0.0.0:21434 ollama serve"]),
         ),
-        // More than one command, but the number is in a variable that they use.
+    ]);
+}
+
+#[test]
+fn a_script_of_several_commands_leaves_the_variables_that_they_go_by() {
+    assert_all_move(&[
         (
             8000,
             with(
@@ -245,7 +297,36 @@ fn a_port_is_changed_where_it_is_said_and_said_where_it_is_not() {
             ),
             env("PORT", "18000"),
         ),
-        // No port above those that the node gives away.
+        // A server that looks into a variable does so in whatever script.
+        (
+            11434,
+            command(&[
+                "sh",
+                "-c",
+                "ollama serve & sleep 5; ollama pull llama3; wait",
+            ]),
+            env("OLLAMA_HOST", "0.0.0.0:21434"),
+        ),
+        (
+            11434,
+            with(
+                command(&["sh", "-c", "ollama serve & wait"]),
+                env("OLLAMA_HOST", "0.0.0.0:11434"),
+            ),
+            env("OLLAMA_HOST", "0.0.0.0:21434"),
+        ),
+        // A file may say it, and what stands on the line wins.
+        (
+            5000,
+            json!({"command": ["gunicorn", "-c", "conf.py", "a:a"], "ports": [{"containerPort": 5000}]}),
+            args(&["--bind", "0.0.0.0:15000"]),
+        ),
+    ]);
+}
+
+#[test]
+fn no_server_goes_where_the_node_takes_ports_for_itself() {
+    assert_all_move(&[
         (
             30000,
             command(&["python", "-m", "sglang.launch_server"]),
@@ -266,10 +347,7 @@ fn a_port_is_changed_where_it_is_said_and_said_where_it_is_not() {
             args(&["--port", "22768"]),
             args(&["--port", "12768"]),
         ),
-    ];
-    for (port, before, after) in &rows {
-        assert_moves(*port, before, after);
-    }
+    ]);
 }
 
 #[test]
@@ -318,6 +396,10 @@ fn a_server_is_known_by_its_command_and_not_by_what_an_image_or_a_model_is_calle
         ),
         (
             json!({"command": ["sh", "-c", "vllm serve M --port $(cat port)"]}),
+            "more than one simple command",
+        ),
+        (
+            json!({"command": ["sh", "-c", "export OLLAMA_HOST=0.0.0.0; ollama serve & wait"]}),
             "more than one simple command",
         ),
         // `VLLM_PORT` is not where vLLM serves.

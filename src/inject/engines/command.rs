@@ -205,7 +205,11 @@ impl Command {
         if names_nothing && self.words.len() == 1 && first.contains(char::is_whitespace) {
             return self.place(0);
         }
-        if !is_shell && !(names_nothing && is_script_option(&first)) {
+        // `-c` is the context's size of llama.cpp.
+        let is_option = names_nothing
+            && is_script_option(&first)
+            && (self.words.get(1)).is_some_and(|next| next.text.contains(char::is_whitespace));
+        if !(is_shell || is_option) {
             return None;
         }
         if is_shell {
@@ -300,9 +304,10 @@ fn simple(script: &str, is_variable: &dyn Fn(&str) -> bool) -> Option<Vec<Word>>
         match (quote, sign) {
             (Some(open), _) if sign == open => quote = None,
             (None, '\'' | '"') => quote = Some(sign),
-            (None, '|' | '&' | ';' | '<' | '>' | '(' | ')') => return None,
             (None, '#') if is_new => return None,
-            (Some('"') | None, '`') => return None,
+            (None, '|' | '&' | ';' | '<' | '>' | '(' | ')') | (Some('"') | None, '`') => {
+                return None;
+            }
             (Some('"') | None, '$') if next == Some('(') => {
                 // Kubernetes puts a variable of the container here before the shell sees it.
                 let rest = &script[at + 2..];

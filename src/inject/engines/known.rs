@@ -106,6 +106,8 @@ const ENGINES: &[Engine] = &[
         &[
             apart(&["--http-port"], &[8000]),
             apart(&["--grpc-port"], &[8001]),
+            // No requests, where a Service shows it by another name than `metrics`.
+            apart(&["--metrics-port"], &[8002]),
         ],
         &[],
     ),
@@ -263,13 +265,6 @@ const ENGINES: &[Engine] = &[
         &[apart(&["PORT"], &[])],
     ),
     server(
-        "hypercorn",
-        &["hypercorn", "-m hypercorn"],
-        &[],
-        &[address(&["--bind", "-b"], &[8000])],
-        &[],
-    ),
-    server(
         "Flask",
         &["flask run", "-m flask run"],
         &[],
@@ -346,11 +341,28 @@ pub(super) fn engine(command: &Command, image: &str) -> Option<&'static Engine> 
     ENGINES.iter().find(made)
 }
 
+/// The server in a script of several commands that goes by a variable alone, whatever else is in the script.
+pub(super) fn in_a_script(script: &str) -> Option<&'static Engine> {
+    let blank = |sign: char| sign.is_whitespace() || ";&|()".contains(sign);
+    let words: Vec<&str> = script
+        .split(blank)
+        .filter(|word| !word.is_empty())
+        .collect();
+    let starts = |start: &&str| (0..words.len()).any(|at| begins(&words[at..], start));
+    let found = |engine: &&Engine| engine.flags.is_empty() && engine.starts.iter().any(&starts);
+    ENGINES.iter().find(found)
+}
+
 fn begins(program: &[&str], start: &str) -> bool {
     let mut program = program.iter();
     start.split(' ').all(|word| program.next() == Some(&word))
         // What a file says about ports is not known.
-        && (start != "serve run" || !program.any(|word| word.ends_with(".yaml") || word.ends_with(".yml")))
+        && (start != "serve run" || !program.any(|word| is_a_file(word)))
+}
+
+fn is_a_file(word: &str) -> bool {
+    let end = word.rsplit_once('.').map(|(_, end)| end);
+    matches!(end, Some("yaml" | "yml" | "json"))
 }
 
 fn is_image(image: &str, known: &str) -> bool {
