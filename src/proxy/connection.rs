@@ -14,7 +14,7 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -29,9 +29,12 @@ use tokio::net::{TcpListener, TcpStream};
 use super::Shared;
 use super::exchange::Client;
 use super::forward::forward;
+use super::frames::Frames;
 use super::headers::Peer;
+use super::limits::{MAX_HEAD, MAX_HEADER_LIST};
+use super::refused;
 use super::relief::{relieved, with_room};
-use super::wire::{Carrier, MAX_HEAD, STREAM_WINDOW, Wire, WireState};
+use super::wire::{Carrier, STREAM_WINDOW, Wire, WireState};
 
 /// How long to wait after an accept that failed for want of descriptors or memory: without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -49,8 +52,6 @@ const RESPONSE_LOOK: Duration = Duration::from_millis(500);
 /// Streams of one client's connection. What exceeds it waits unseen at the client and is no load here, so half of it
 /// could hide a queue from the forecast; a client behind an ingress shares its connection with hundreds.
 const MAX_STREAMS: u32 = 1_000;
-/// Size of all fields of a head, as HTTP/2 counts them: see [`MAX_HEAD`].
-const MAX_HEADER_LIST: u32 = 64 * 1_024;
 /// How long a client that was sent GOAWAY and has no stream may be silent. An acknowledgement takes a round trip; a
 /// client that died without a word would hold the drain up to its end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -108,10 +109,19 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> hyp
         return Ok(());
     };
     let peer = Peer::new(peer.ip());
+    if carrier == Carrier::Http2 {
+        wire.watch(Frames::new(shared, &peer, &state));
+    }
     let client = Arc::new(Client::new(shared, peer, carrier, &state));
     match carrier {
         Carrier::Http1 => serve_http1(shared, &state, wire, client).await,
-        Carrier::Http2 => Box::pin(serve_http2(shared, &state, wire, client)).await,
+        Carrier::Http2 => {
+            let ended = Box::pin(serve_http2(shared, &state, wire, Arc::clone(&client))).await;
+            if let Err(error) = &ended {
+                refused::end_http2(shared, &client.peer, error);
+            }
+            ended
+        }
     }
 }
 
@@ -145,37 +155,57 @@ async fn serve_http1(
     wire: Wire,
     client: Arc<Client>,
 ) -> hyper::Result<()> {
+    let peer = client.peer.clone();
     // Not inside another future: it would be held, and moved for each request, twice.
     let service = service_fn(move |request| forward(Arc::clone(&client), request));
     let mut builder = http1::Builder::new();
     // See `PATROL_PERIOD`.
-    builder.header_read_timeout(None).max_buf_size(MAX_HEAD);
-    let connection = builder
+    builder
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEAD)
+        .max_header_size(MAX_HEAD);
+    let mut connection = builder
         .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();
-    let mut connection = pin!(connection);
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => return ended,
-        () = shared.closing.cancelled() => {}
-        () = patrol(shared, state) => {
-            tracing::debug!("a client was too slow, or idle for too long");
-            return Ok(());
+    let ended = async {
+        tokio::select! {
+            biased;
+            ended = &mut connection => return ended,
+            () = shared.closing.cancelled() => {}
+            () = patrol(shared, state) => {
+                tracing::debug!("a client was too slow, or idle for too long");
+                return Ok(());
+            }
         }
+        tokio::select! {
+            biased;
+            ended = &mut connection => return ended,
+            () = last_look(shared, state) => {}
+        }
+        // A head that is under way gets its response, which says `Connection: close`; graceful shutdown would cut it off.
+        if !state.is_reading_head() {
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        tokio::select! {
+            ended = &mut connection => ended,
+            () = patrol(shared, state) => Ok(()),
+        }
+    };
+    let ended = ended.await;
+    if let Err(error) = &ended
+        && let Some(parts) = connection.into_parts()
+    {
+        // Seldom, and not to be held by each connection.
+        Box::pin(refused::end_http1(
+            shared,
+            &peer,
+            error,
+            parts.io,
+            &parts.read_buf,
+        ))
+        .await;
     }
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => return ended,
-        () = last_look(shared, state) => {}
-    }
-    // A head that is under way gets its response, which says `Connection: close`; graceful shutdown would cut it off.
-    if !state.is_reading_head() {
-        connection.as_mut().graceful_shutdown();
-    }
-    tokio::select! {
-        ended = connection => ended,
-        () = patrol(shared, state) => Ok(()),
-    }
+    ended
 }
 
 async fn serve_http2(

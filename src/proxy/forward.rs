@@ -18,12 +18,24 @@ use super::reply::{Reply, finished};
 use super::request::RequestBody;
 use super::stream::{self, Download};
 use super::wire::Carrier;
-use super::{Shared, tunnel};
+use super::{Shared, limits, tunnel};
 
 /// The upstream's response, by what it came.
 enum Answered {
     Http1(Response<Incoming>, Lease),
     Http2(Response<Download>),
+}
+
+// === impl Answered ===
+
+impl Answered {
+    fn within_limits(self) -> Result<Self, Failed> {
+        let excess = match &self {
+            Self::Http1(response, _) => limits::of_response(response),
+            Self::Http2(response) => limits::of_response(response),
+        };
+        excess.map_or(Ok(self), |excess| Err(Failed::Excess(excess)))
+    }
 }
 
 /// Answers one request of `client`. Dropping this future cancels the upstream's part of it.
@@ -32,6 +44,15 @@ pub(super) async fn forward(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let shared = &client.shared;
+    // Of HTTP/1, hyper has refused it.
+    if client.carrier == Carrier::Http2
+        && let Some(excess) = limits::of_request(&request)
+    {
+        shared.accounts.refuse_head(excess.into());
+        let exchange = client.begin(InFlight::uncounted());
+        let grpc = is_grpc(&request.into_parts().0);
+        return Ok(Reply::refused(excess.into()).into_response(exchange, grpc));
+    }
     let is_load = !shared.settings.uncounted.contains(request.uri().path());
     let in_flight = if is_load {
         shared.accounts.arrive()
@@ -41,11 +62,14 @@ pub(super) async fn forward(
     let mut exchange = client.begin(in_flight);
     let (mut parts, body) = request.into_parts();
     let grpc = is_grpc(&parts);
-    let body = RequestBody::of(client.carrier, body);
+    let body = RequestBody::of(&client, body);
     let bodiless = body.is_end_stream();
     let upgrading = match prepare_request(&mut parts, bodiless, &client.peer, &shared.host) {
         Ok(upgrading) => upgrading,
-        Err(refusal) => return Ok(Reply::refusal(refusal).into_response(exchange, grpc)),
+        Err(refusal) => {
+            shared.accounts.refuse_head(refusal.into());
+            return Ok(Reply::refusal(refusal).into_response(exchange, grpc));
+        }
     };
     if is_load {
         // A health check that waited behind the load would call a busy server dead.
@@ -58,7 +82,8 @@ pub(super) async fn forward(
         .extensions
         .remove::<OnUpgrade>()
         .filter(|_ours| upgrading == Upgrading::Asked);
-    match answer(shared, client.carrier, parts, body).await {
+    let answered = answer(shared, client.carrier, parts, body).await;
+    match answered.and_then(Answered::within_limits) {
         Ok(Answered::Http2(response)) => {
             exchange.answered(response.status());
             let last = exchange.is_last();
@@ -130,7 +155,7 @@ async fn send(
             shared.pool.clear();
             Box::pin(send_anew(shared, request)).await
         }
-        Some(_) | None => Err(Failed::sending(error.into_error())),
+        Some(_) | None => Err(Failed::awaiting(lease, error.into_error())),
     }
 }
 
@@ -141,7 +166,7 @@ async fn send_anew(
     let mut lease = shared.pool.open().await.map_err(Failed::Connect)?;
     match lease.send(request).await {
         Ok(response) => Ok((response, lease)),
-        Err(error) => Err(Failed::sending(error.into_error())),
+        Err(error) => Err(Failed::awaiting(lease, error.into_error())),
     }
 }
 

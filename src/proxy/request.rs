@@ -9,13 +9,15 @@ use http_body::{Body as HttpBody, Frame, SizeHint};
 use hyper::body::Incoming;
 
 use super::broken::Broken;
-use super::wire::Carrier;
+use super::exchange::Client;
+use super::wire::{Carrier, WireState};
 
 /// What the upstream's connection reads a request from.
 #[derive(Debug)]
 pub(super) struct RequestBody {
     incoming: Incoming,
     client: Carrier,
+    wire: Arc<WireState>,
     /// Counts whoever holds this body; `None`: there is none.
     held: Option<Arc<()>>,
 }
@@ -23,12 +25,22 @@ pub(super) struct RequestBody {
 // === impl RequestBody ===
 
 impl RequestBody {
-    pub(super) fn of(client: Carrier, incoming: Incoming) -> Self {
+    pub(super) fn of(client: &Client, incoming: Incoming) -> Self {
         let held = (!incoming.is_end_stream()).then(Arc::default);
-        Self {
+        let body = Self {
             incoming,
-            client,
+            client: client.carrier,
+            wire: Arc::clone(client.wire()),
             held,
+        };
+        body.note_end(false);
+        body
+    }
+
+    /// hyper has read the body to its end, when that is seen here.
+    fn note_end(&self, ended: bool) {
+        if self.client == Carrier::Http1 && (ended || self.incoming.is_end_stream()) {
+            self.wire.body_over();
         }
     }
 
@@ -52,6 +64,7 @@ impl HttpBody for RequestBody {
         // answer early in this way. Of a client it is half a request.
         let cut =
             frame.is_none() && this.client == Carrier::Http2 && !this.incoming.is_end_stream();
+        this.note_end(frame.is_none());
         Poll::Ready(if cut {
             Some(Err(Broken::Abandoned))
         } else {

@@ -2,7 +2,9 @@
 
 mod samples;
 
-use self::samples::{by, flag, of_fleet, of_latencies, of_requests, of_server, one, option};
+use self::samples::{
+    by, flag, labelled, of_fleet, of_latencies, of_requests, of_server, one, option,
+};
 use super::family::{Family, Kind, Sample, Value};
 use crate::lifecycle::Phase;
 use crate::telemetry::Readings;
@@ -68,6 +70,19 @@ pub(super) static FAMILIES: &[Family] = &[
                         ("refused", requests.refused as f64),
                     ],
                 )
+            })
+        },
+    ),
+    family(
+        "request_heads_refused",
+        Kind::Counter,
+        "Requests refused for their head, by reason; most of them never became a request that is counted",
+        |r| {
+            r.requests.as_ref().map_or_else(Vec::new, |requests| {
+                let reasons = requests.refused_heads.iter();
+                reasons
+                    .map(|(reason, count)| labelled("reason", reason, *count as f64))
+                    .collect()
             })
         },
     ),

@@ -15,6 +15,7 @@ mod keep_alive;
 mod model_server;
 mod pod;
 mod proxy;
+mod refusals;
 mod retirement;
 mod tls;
 mod unix;

@@ -33,6 +33,13 @@ pub(super) fn by<const N: usize>(
         .collect()
 }
 
+pub(super) fn labelled(label: &'static str, name: &'static str, value: f64) -> Sample {
+    Sample {
+        label: Some((label, name)),
+        value: Value::Number(value),
+    }
+}
+
 pub(super) fn of_requests(readings: &Readings, read: fn(&Requests) -> f64) -> Vec<Sample> {
     option(readings.requests.as_ref().map(read))
 }
