@@ -42,7 +42,7 @@ async fn a_client_that_waits_for_100_continue_gets_the_servers() {
     });
     // No patience: at the speed of life it would be a second.
     let pod = Pod::start_at_speed(0.001, address, |settings| {
-        settings.protocol = Protocol::Http1
+        settings.protocol = Protocol::Http1;
     });
     pod.becomes(Health::Ready).await;
     let mut client = asks(&pod).await;

@@ -89,7 +89,7 @@ async fn a_client_that_leaves_an_upload_is_noticed_behind_what_nobody_reads() {
     let head = "POST / HTTP/1.1\r\nhost: m\r\ncontent-length: 100000000\r\n\r\n";
     client.write_all(head.as_bytes()).await.expect("written");
     client
-        .write_all(&[b'x'; 65_535 + 40_000])
+        .write_all(&vec![b'x'; 65_535 + 40_000])
         .await
         .expect("written");
     let mut taken = taken.subscribe();
