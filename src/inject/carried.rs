@@ -1,5 +1,7 @@
 //! Which of the server's ports the sidecar carries, and which of them stands for the pod's readiness.
 
+use serde_json::Value;
+
 use super::ports::found;
 use super::probes::asked;
 use super::services::Service;
@@ -17,6 +19,11 @@ pub(super) fn carried(task: &mut Task, services: &[Service]) -> Vec<(u16, (Optio
     let mine: Vec<&Service> = { services.iter() }
         .filter(|service| service.selects(&task.workload))
         .collect();
+    for text in without_tcp(&server) {
+        task.note(format!(
+            "port {text} gets no proxy: the sidecar carries HTTP, which is on TCP"
+        ));
+    }
     // Who names a port knows it.
     if task.settings.ports.is_empty() {
         let had = found.len();
@@ -52,4 +59,14 @@ pub(super) fn carried(task: &mut Task, services: &[Service]) -> Vec<(u16, (Optio
     // Where nobody asks, HTTP is on more surely than the gRPC beside it.
     found.sort_by_key(|(number, (name, _))| (first != Some(*number), is_grpc(name), *number));
     found
+}
+
+/// Ports of other protocols, in words.
+fn without_tcp(server: &Value) -> Vec<String> {
+    let ports = server["ports"].as_array().into_iter().flatten();
+    let others = ports.filter_map(|port| {
+        let protocol = port["protocol"].as_str().filter(|it| *it != "TCP")?;
+        Some(format!("{}/{protocol}", port["containerPort"]))
+    });
+    others.collect()
 }

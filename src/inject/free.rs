@@ -107,7 +107,7 @@ pub(super) fn words(container: &Value) -> Vec<String> {
     let texts = texts.filter_map(|text| match text {
         Value::String(text) => Some(text.clone()),
         Value::Number(number) => Some(number.to_string()),
-        _ => None,
+        Value::Null | Value::Bool(_) | Value::Array(_) | Value::Object(_) => None,
     });
     texts
         .flat_map(|text| {

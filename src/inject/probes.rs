@@ -58,12 +58,12 @@ pub(super) fn asked(server: &Value, numbers: &[u16]) -> Option<u16> {
         .iter()
         .flat_map(|probe| CALLS.iter().map(|call| &server[*probe][*call]["port"]));
     calls.find_map(|port| {
-        let number = match port {
-            Value::String(wanted) => declared(server)
-                .find(|(name, _)| *name == Some(wanted))
-                .map(|(_, number)| number),
-            port => u16::try_from(port.as_u64()?).ok(),
-        };
+        let named = port.as_str().and_then(|wanted| {
+            let mut ports = declared(server);
+            ports.find(|(name, _)| *name == Some(wanted))
+        });
+        let number = named.map(|(_, number)| number);
+        let number = number.or_else(|| u16::try_from(port.as_u64()?).ok());
         number.filter(|number| numbers.contains(number))
     })
 }

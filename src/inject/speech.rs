@@ -1,6 +1,6 @@
 //! What a port of the server speaks, as far as its manifest tells: HTTP, HTTP under TLS, or something else.
 //!
-//! The sidecar carries HTTP, gRPC's included, and no TLS. A proxy in front of a ZeroMQ socket would answer 400 to all of it,
+//! The sidecar carries HTTP, gRPC's included, and no TLS. A proxy in front of a `ZeroMQ` socket would answer 400 to all of it,
 //! and one in front of TLS 502, after a rollout that looked well. Nothing of it can be tried here, so words are all there is:
 //! of ports, probes, Services, flags and variables.
 
@@ -122,6 +122,14 @@ impl<'a> Port<'a> {
         mine.map(|(name, _)| name.as_str())
     }
 
+    /// Whether a probe that calls this name or number calls it.
+    fn is_called(self, called: &Value) -> bool {
+        let by_name = called
+            .as_str()
+            .is_some_and(|name| self.own_names().any(|own| own == name));
+        by_name || called.as_u64() == Some(self.number.into())
+    }
+
     /// Why it carries no HTTP; `None`: nothing says so.
     pub(super) fn is_no_http(self, server: &Value) -> Option<String> {
         if is_asked_by_http(server, self) {
@@ -160,10 +168,7 @@ fn is_asked_by_http(server: &Value, port: Port<'_>) -> bool {
         let caller = server.pointer(caller).unwrap_or(&Value::Null);
         [&caller["httpGet"]["port"], &caller["grpc"]["port"]]
     });
-    calls.any(|called| match called {
-        Value::String(name) => port.own_names().any(|own| own == name),
-        called => called.as_u64() == Some(port.number.into()),
-    })
+    calls.any(|called| port.is_called(called))
 }
 
 /// What says that the server's container talks to its own kind at `number`.
@@ -208,18 +213,18 @@ pub(super) fn refuse_tls(
     let services: Vec<&Service> = { services.iter() }
         .filter(|service| service.selects(&task.workload))
         .collect();
+    let port_of = |route: &Route| Port {
+        number: route.was,
+        names,
+        services: &services,
+    };
     let mut found: Vec<(String, String)> = Vec::new();
     for caller in CALLERS {
         let (caller, field) = (&server.pointer(caller), caller.replace('/', "."));
         let caller = caller.unwrap_or(&Value::Null);
         let http = &caller["httpGet"];
-        let is_route = |route: &Route| match &http["port"] {
-            Value::String(wanted) => names
-                .iter()
-                .any(|(name, number)| name == wanted && *number == route.was),
-            port => port.as_u64() == Some(route.was.into()),
-        };
-        if http["scheme"] == "HTTPS" && routes.iter().any(is_route) {
+        let is_called = |route: &Route| port_of(route).is_called(&http["port"]);
+        if http["scheme"] == "HTTPS" && routes.iter().any(is_called) {
             found.push((
                 task.server_words(&format!("{field}.httpGet.scheme")),
                 SPEAKS.to_owned(),
@@ -234,12 +239,7 @@ pub(super) fn refuse_tls(
         }
     }
     for route in routes {
-        let port = Port {
-            number: route.was,
-            names,
-            services: &services,
-        };
-        if let Some(why) = port.is_tls() {
+        if let Some(why) = port_of(route).is_tls() {
             let at = task.server_words(".ports");
             found.push((at, format!("port {}: {why}: {SPEAKS}", route.was)));
         }
@@ -344,13 +344,9 @@ fn flag_of(words: &[String], index: usize) -> (String, String) {
     else {
         return (String::new(), String::new());
     };
-    let (flag, value) = match bare.split_once('=') {
-        Some((flag, value)) => (flag, value),
-        None => {
-            let next = words.get(index + 1).map_or("", String::as_str);
-            (bare, if next.starts_with('-') { "" } else { next })
-        }
-    };
+    let next = words.get(index + 1).map_or("", String::as_str);
+    let next = if next.starts_with('-') { "" } else { next };
+    let (flag, value) = bare.split_once('=').unwrap_or((bare, next));
     let value = value.trim_matches(['"', '\'']).to_owned();
     (flag.to_lowercase().replace('_', "-"), value)
 }

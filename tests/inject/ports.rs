@@ -44,7 +44,7 @@ fn variable(output: &Output, name: &str) -> Option<String> {
     let mut deployments = objects
         .iter()
         .filter(|object| object["kind"] == "Deployment");
-    let spec = &deployments.next().expect("it is there")["spec"]["template"]["spec"];
+    let spec = &deployments.next()?["spec"]["template"]["spec"];
     let list = spec["initContainers"][0]["env"].as_array()?;
     let found = list.iter().find(|variable| variable["name"] == name)?;
     found["value"].as_str().map(str::to_owned)
@@ -70,106 +70,74 @@ fn says(output: &Output, words: &str) -> bool {
     output.notes.iter().any(|note| note.text.contains(words))
 }
 
+/// That this manifest is injected with these [`numbers`].
+fn takes(annotations: &Value, server: &Value, ports: &Value, expected: [&str; 4]) {
+    let output = injected(annotations, server, ports);
+    let output = output.unwrap_or_else(|refusals| panic!("{annotations} {server}: {refusals:?}"));
+    assert_eq!(numbers(&output), expected, "{annotations} {server} {ports}");
+}
+
 #[test]
 fn a_number_of_the_sidecars_own_that_somebody_has_makes_it_take_the_next_free_one() {
-    let moves = json!({"port-flag": "--port"});
-    let number = |number: u16| json!([{"port": 80, "targetPort": number}]);
-    let flagged = |number: u16| json!({"args": ["--port", number.to_string()], "ports": [{"containerPort": number}]});
+    let none = json!({});
     let two = |first: u16, second: u16| json!({"ports": [{"name": "http", "containerPort": first}, {"name": "extra", "containerPort": second}]});
+    let check = |server: Value, expected| takes(&none, &server, &by_name(), expected);
+    check(named(8000), ["8080", "8000", "", ""]);
+    check(named(8080), ["8081", "8080", "", ""]);
+    check(two(8080, 8081), ["8082", "8080", "", ""]);
+    check(named(9090), ["8080", "9090", "9091", ""]);
+    check(named(9190), ["8080", "9190", "", "9191"]);
+    check(two(9090, 9190), ["8080", "9090", "9091", "9191"]);
+    // Without a proxy it must not dial itself either.
     let passive = json!({"data-path": "passive"});
-    let rows = [
-        // Nobody has any.
-        (json!({}), named(8000), by_name(), ["8080", "8000", "", ""]),
-        (json!({}), named(8080), by_name(), ["8081", "8080", "", ""]),
-        (
-            json!({}),
-            two(8080, 8081),
-            by_name(),
-            ["8082", "8080", "", ""],
-        ),
-        (
-            json!({}),
-            named(9090),
-            by_name(),
-            ["8080", "9090", "9091", ""],
-        ),
-        (
-            json!({}),
-            named(9190),
-            by_name(),
-            ["8080", "9190", "", "9191"],
-        ),
-        (
-            json!({}),
-            two(9090, 9190),
-            by_name(),
-            ["8080", "9090", "9091", "9191"],
-        ),
-        // Without a proxy it must not dial itself either.
-        (
-            passive.clone(),
-            json!({"ports": [{"containerPort": 8080}]}),
-            number(8080),
-            ["8081", "8080", "", ""],
-        ),
-        (
-            passive,
-            json!({"ports": [{"containerPort": 9190}]}),
-            number(9190),
-            ["8080", "9190", "", "9191"],
-        ),
-        // The sidecar takes a number that is its own for others.
-        (
-            moves.clone(),
-            flagged(9090),
-            number(9090),
-            ["9090", "19090", "9091", ""],
-        ),
-        (
-            moves.clone(),
-            flagged(8080),
-            number(8080),
-            ["8080", "18080", "", ""],
-        ),
-        // A number that only a flag, a probe or a variable tells of.
-        (
-            json!({}),
-            json!({"ports": [{"name": "http", "containerPort": 8000}], "args": ["--metrics-address=0.0.0.0:8080"]}),
-            by_name(),
-            ["8081", "8000", "", ""],
-        ),
-        (
-            json!({}),
-            json!({"ports": [{"name": "http", "containerPort": 8000}], "livenessProbe": {"httpGet": {"port": 8080}}}),
-            by_name(),
-            ["8081", "8000", "", ""],
-        ),
-        (
-            json!({}),
-            json!({"ports": [{"name": "http", "containerPort": 8000}], "env": [{"name": "MANAGEMENT_PORT", "value": "8080"}]}),
-            by_name(),
-            ["8081", "8000", "", ""],
-        ),
-        // What a person wrote for one makes the other, of which nobody wrote, give way.
-        (
-            json!({"admin-port": "8080"}),
-            named(8000),
-            by_name(),
-            ["8081", "8000", "8080", ""],
-        ),
-        (
-            json!({"listen-port": "9090"}),
-            named(8000),
-            by_name(),
-            ["9090", "8000", "9091", ""],
-        ),
-    ];
-    for (annotations, server, ports, expected) in rows {
-        let output = injected(&annotations, &server, &ports);
-        let output =
-            output.unwrap_or_else(|refusals| panic!("{annotations} {server}: {refusals:?}"));
-        assert_eq!(numbers(&output), expected, "{annotations} {server} {ports}");
-    }
+    let number = |number: u16| json!([{"port": 80, "targetPort": number}]);
+    let bare = |number: u16| json!({"ports": [{"containerPort": number}]});
+    takes(
+        &passive,
+        &bare(8080),
+        &number(8080),
+        ["8081", "8080", "", ""],
+    );
+    takes(
+        &passive,
+        &bare(9190),
+        &number(9190),
+        ["8080", "9190", "", "9191"],
+    );
+    // The sidecar takes a number that is its own for others.
+    let moves = json!({"port-flag": "--port"});
+    let flagged = |number: u16| json!({"args": ["--port", number.to_string()], "ports": [{"containerPort": number}]});
+    takes(
+        &moves,
+        &flagged(9090),
+        &number(9090),
+        ["9090", "19090", "9091", ""],
+    );
+    takes(
+        &moves,
+        &flagged(8080),
+        &number(8080),
+        ["8080", "18080", "", ""],
+    );
+}
+
+#[test]
+fn a_number_that_only_a_flag_a_probe_or_a_variable_tells_of_is_somebodys() {
+    let check = |key: &str, value: Value| {
+        let mut server = named(8000);
+        server[key] = value;
+        takes(&json!({}), &server, &by_name(), ["8081", "8000", "", ""]);
+    };
+    check("args", json!(["--metrics-address=0.0.0.0:8080"]));
+    check("livenessProbe", json!({"httpGet": {"port": 8080}}));
+    check("env", json!([{"name": "MANAGEMENT_PORT", "value": "8080"}]));
+}
+
+#[test]
+fn what_a_person_wrote_makes_that_of_which_nobody_wrote_give_way() {
+    let check = |annotations, expected| takes(&annotations, &named(8000), &by_name(), expected);
+    check(json!({"admin-port": "8080"}), ["8081", "8000", "8080", ""]);
+    check(json!({"listen-port": "9090"}), ["9090", "8000", "9091", ""]);
 }
 
 #[test]
@@ -337,4 +305,12 @@ fn a_port_that_is_no_http_gets_no_proxy_and_a_note() {
     let output =
         injected(&json!({"ports": "zmq"}), &alone, &json!([to("zmq")])).expect("a person knows it");
     assert_eq!(numbers(&output)[1], "5557");
+}
+
+#[test]
+fn a_port_without_tcp_gets_no_proxy_and_a_note() {
+    let ports = json!([{"name": "http", "containerPort": 8000}, {"name": "quic", "containerPort": 8000, "protocol": "UDP"}]);
+    let output = injected(&json!({}), &json!({ "ports": ports }), &by_name()).expect("it can");
+    assert_eq!(numbers(&output)[1], "8000");
+    assert!(says(&output, "port 8000/UDP gets no proxy"));
 }

@@ -20,115 +20,86 @@ fn to(name: &str) -> Value {
     json!([{"port": 80, "targetPort": name}])
 }
 
-#[test]
-fn a_server_that_speaks_tls_is_refused_whoever_says_so() {
-    let https = |port: Value| json!({"httpGet": {"scheme": "HTTPS", "path": "/", "port": port}});
-    let called = |name: &str| json!({"ports": [{"name": name, "containerPort": 8443}]});
-    let unnamed = json!({"ports": [{"containerPort": 8443}], "args": ["--port", "8443"]});
-    let rows = [
-        (
-            with("readinessProbe", https(json!("http"))),
-            to("http"),
-            ".readinessProbe.httpGet.scheme",
-        ),
-        (
-            with("livenessProbe", https(json!(8000))),
-            to("http"),
-            ".livenessProbe.httpGet.scheme",
-        ),
-        (
-            with("startupProbe", https(json!("http"))),
-            to("http"),
-            ".startupProbe.httpGet.scheme",
-        ),
-        (
-            with(
-                "livenessProbe",
-                json!({"exec": {"command": ["curl", "-k", "https://localhost:8000/health"]}}),
-            ),
-            to("http"),
-            ".livenessProbe.exec",
-        ),
-        (called("https"), to("https"), "it is called https"),
-        (called("tls-api"), to("tls-api"), "it is called tls-api"),
-        (
-            plain(),
-            json!([{"port": 80, "targetPort": "http", "appProtocol": "https"}]),
-            "says appProtocol https",
-        ),
-        (
-            plain(),
-            json!([{"port": 80, "targetPort": "http", "appProtocol": "kubernetes.io/wss"}]),
-            "says appProtocol kubernetes.io/wss",
-        ),
-        (
-            unnamed,
-            json!([{"name": "https", "port": 443, "targetPort": 8443}]),
-            "calls it https",
-        ),
-        (
-            with("args", json!(["--ssl-keyfile", "/tls/key.pem"])),
-            to("http"),
-            "it is told --ssl-keyfile",
-        ),
-        (
-            with("args", json!(["--ssl-certfile=/tls/crt.pem"])),
-            to("http"),
-            "it is told --ssl-certfile=/tls/crt.pem",
-        ),
-        (
-            with(
-                "command",
-                json!(["sh", "-c", "vllm serve m --ssl_keyfile /tls/key.pem"]),
-            ),
-            to("http"),
-            "it is told --ssl_keyfile",
-        ),
-        (
-            with(
-                "args",
-                json!(["--ssl-key-file", "/k", "--ssl-cert-file", "/c"]),
-            ),
-            to("http"),
-            "it is told --ssl-key-file",
-        ),
-        (
-            with(
-                "env",
-                json!([{"name": "UVICORN_SSL_KEYFILE", "value": "/k"}]),
-            ),
-            to("http"),
-            "it is told UVICORN_SSL_KEYFILE",
-        ),
-        (
-            with("env", json!([{"name": "NIM_SSL_MODE", "value": "TLS"}])),
-            to("http"),
-            "it is told NIM_SSL_MODE",
-        ),
-        (
-            with(
-                "env",
-                json!([{"name": "GUNICORN_CMD_ARGS", "value": "--keyfile /k --certfile /c"}]),
-            ),
-            to("http"),
-            "it is told --keyfile",
-        ),
-    ];
-    for (server, ports, place) in rows {
-        for annotations in [json!({}), json!({"data-path": "passive"})] {
-            let mut all = annotations;
-            all["port-flag"] = json!("--port");
-            let refusals = inject::inject(&pair(&all, &server, &ports), &options("-"));
-            let refusals = refusals.expect_err(place);
-            assert_eq!(refusals.len(), 1, "{refusals:?}");
-            let text = refusals[0].to_string();
-            assert!(text.contains(place), "{text}");
-            assert!(
-                text.contains("the server speaks TLS, which the sidecar does not"),
-                "{text}"
-            );
-        }
+/// That it is refused, with a proxy and without one, for what stands at `place`.
+fn is_refused(server: &Value, ports: &Value, place: &str) {
+    for data_path in ["proxy", "passive"] {
+        let annotations = json!({"data-path": data_path, "port-flag": "--port"});
+        let refusals = inject::inject(&pair(&annotations, server, ports), &options("-"));
+        let refusals = refusals.expect_err(place);
+        assert_eq!(refusals.len(), 1, "{refusals:?}");
+        let text = refusals[0].to_string();
+        assert!(text.contains(place), "{text}");
+        let why = "the server speaks TLS, which the sidecar does not";
+        assert!(text.contains(why), "{text}");
     }
+}
+
+#[test]
+fn a_server_that_is_asked_by_https_is_refused() {
+    let check = |probe: &str, port: Value| {
+        let https = json!({"httpGet": {"scheme": "HTTPS", "path": "/", "port": port}});
+        let place = format!(".{probe}.httpGet.scheme");
+        is_refused(&with(probe, https), &to("http"), &place);
+    };
+    check("readinessProbe", json!("http"));
+    check("livenessProbe", json!(8000));
+    check("startupProbe", json!("http"));
+    let curl = json!({"exec": {"command": ["curl", "-k", "https://localhost:8000/health"]}});
+    is_refused(
+        &with("livenessProbe", curl),
+        &to("http"),
+        ".livenessProbe.exec",
+    );
+}
+
+#[test]
+fn a_server_whose_port_is_said_to_have_tls_is_refused() {
+    for name in ["https", "tls-api", "grpcs"] {
+        let called = json!({"ports": [{"name": name, "containerPort": 8443}]});
+        is_refused(&called, &to(name), &format!("it is called {name}"));
+    }
+    for app in ["https", "HTTPS", "kubernetes.io/wss", "tls"] {
+        let ports = json!([{"port": 80, "targetPort": "http", "appProtocol": app}]);
+        is_refused(&plain(), &ports, &format!("says appProtocol {app}"));
+    }
+    let unnamed = json!({"ports": [{"containerPort": 8443}], "args": ["--port", "8443"]});
+    let secret = json!([{"name": "https", "port": 443, "targetPort": 8443}]);
+    is_refused(&unnamed, &secret, "calls it https");
+}
+
+#[test]
+fn a_server_that_is_told_a_key_is_refused() {
+    let flag = |words: Value, place: &str| is_refused(&with("args", words), &to("http"), place);
+    flag(
+        json!(["--ssl-keyfile", "/key.pem"]),
+        "it is told --ssl-keyfile",
+    );
+    flag(
+        json!(["--ssl-certfile=/crt"]),
+        "it is told --ssl-certfile=/crt",
+    );
+    flag(json!(["--ssl-key-file", "/k"]), "it is told --ssl-key-file");
+    flag(json!(["--ssl"]), "it is told --ssl");
+    let script = json!(["sh", "-c", "vllm serve m --ssl_keyfile /key.pem"]);
+    is_refused(
+        &with("command", script),
+        &to("http"),
+        "it is told --ssl_keyfile",
+    );
+    let variable = |name: &str, value: &str, place: &str| {
+        let list = json!([{"name": name, "value": value}]);
+        is_refused(&with("env", list), &to("http"), place);
+    };
+    variable(
+        "UVICORN_SSL_KEYFILE",
+        "/k",
+        "it is told UVICORN_SSL_KEYFILE",
+    );
+    variable("NIM_SSL_MODE", "TLS", "it is told NIM_SSL_MODE");
+    variable("GUNICORN_CMD_ARGS", "--keyfile /k", "it is told --keyfile");
+    let grpc =
+        json!({"ports": [{"name": "grpc", "containerPort": 8001}], "args": ["--grpc-use-ssl=1"]});
+    is_refused(&grpc, &to("grpc"), "it is told --grpc-use-ssl=1");
 }
 
 #[test]

@@ -20,7 +20,7 @@ async fn sidecar(name: &str, upstreams: [SocketAddr; 2]) -> Setting {
             })
             .into();
     };
-    Setting::changed(name, |_| Action::Answer, None, POLICY, change).await
+    Setting::changed(name, |_| Action::Pass, None, POLICY, change).await
 }
 
 #[tokio::test]
