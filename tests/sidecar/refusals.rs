@@ -43,7 +43,10 @@ impl Log {
 
 impl Write for Log {
     fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().expect("whole").extend_from_slice(bytes);
+        self.0
+            .lock()
+            .unwrap_or_else(std::sync::PoisonError::into_inner)
+            .extend_from_slice(bytes);
         Ok(bytes.len())
     }
 
@@ -104,7 +107,8 @@ async fn taking() -> (std::net::SocketAddr, Tasks) {
 }
 
 fn fields(number: usize) -> String {
-    (0..number).map(|n| format!("x-{n}: v\r\n")).collect()
+    let fields: Vec<String> = (0..number).map(|n| format!("x-{n}: v\r\n")).collect();
+    fields.concat()
 }
 
 /// A head of so many bytes that ends with an empty line.
