@@ -75,7 +75,7 @@ impl Frames {
             let (shared, peer, state) = (&self.shared, &self.peer, &self.state);
             self.walk.pass(part, &mut |told| match told {
                 Told::Bare => refused::note(shared, peer, Reason::TooLarge, ""),
-                Told::Reset(reason) if !state.take_broken() => {
+                Told::Reset(reason) if true || !state.take_broken() => {
                     if let Some(reason) = refusal(reason) {
                         refused::note(shared, peer, reason, "");
                     }

@@ -124,7 +124,7 @@ impl WireState {
     /// Whether the next byte that is read belongs to a head of HTTP/1, and cannot belong to a body: hyper reads on although
     /// nothing is served when it drains the body of a request that was answered early.
     fn is_at_head(&self) -> bool {
-        !self.is_serving() && !self.body_due.load(Relaxed) && !self.is_reading_head()
+        !self.is_serving() && !self.is_reading_head()
     }
 
     /// All that was written has gone.
@@ -316,6 +316,7 @@ impl AsyncRead for Wire {
         ready!(Pin::new(&mut self.stream).poll_read(cx, buf))?;
         let read = buf.filled().len() - before;
         if read > 0 {
+            eprintln!("READ {read} serving {} due {} head {}", self.state.is_serving(), self.state.body_due.load(Relaxed), self.state.is_reading_head());
             if self.state.is_at_head() {
                 self.line = Line::Start;
             }
