@@ -105,10 +105,7 @@ impl Body for Passed {
     }
 }
 
-async fn forward(
-    pool: Arc<Pool>,
-    request: Request<Incoming>,
-) -> Result<Response<Passed>, Broken> {
+async fn forward(pool: Arc<Pool>, request: Request<Incoming>) -> Result<Response<Passed>, Broken> {
     let mut sender = pool.check_out().await?;
     let response = sender.send_request(request).await?;
     Ok(response.map(|incoming| {
