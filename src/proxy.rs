@@ -22,6 +22,7 @@
 
 mod accounts;
 mod admission;
+mod aside;
 mod body;
 mod broken;
 mod connection;

@@ -27,6 +27,7 @@ use hyper_util::rt::TokioIo;
 use tokio::net::{TcpListener, TcpStream};
 
 use super::Shared;
+use super::aside::Aside;
 use super::exchange::Client;
 use super::forward::forward;
 use super::headers::Peer;
@@ -155,11 +156,17 @@ async fn serve_http1(
         .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();
     let mut connection = pin!(connection);
+    let is_to_close = Aside::new(async {
+        tokio::select! {
+            biased;
+            () = shared.closing.cancelled() => true,
+            () = patrol(shared, state) => false,
+        }
+    });
     tokio::select! {
         biased;
         ended = connection.as_mut() => return ended,
-        () = shared.closing.cancelled() => {}
-        () = patrol(shared, state) => {
+        closing = is_to_close => if !closing {
             tracing::debug!("a client was too slow, or idle for too long");
             return Ok(());
         }
@@ -203,13 +210,22 @@ async fn serve_http2(
         .max_concurrent_streams(MAX_STREAMS)
         .max_header_list_size(MAX_HEADER_LIST);
     let mut connection = pin!(builder.serve_connection(TokioIo::new(wire), service));
+    let is_to_leave = Aside::new(async {
+        tokio::select! {
+            biased;
+            () = shared.closing.cancelled() => {}
+            () = relieved(shared, state) => return false,
+            () = client.retired() => tracing::debug!("a client of HTTP/2 should come anew"),
+            () = idle(shared, state) => tracing::debug!("a client of HTTP/2 was idle for too long"),
+        }
+        true
+    });
     tokio::select! {
         biased;
         ended = connection.as_mut() => return ended,
-        () = shared.closing.cancelled() => {}
-        () = relieved(shared, state) => return Ok(()),
-        () = client.retired() => tracing::debug!("a client of HTTP/2 should come anew"),
-        () = idle(shared, state) => tracing::debug!("a client of HTTP/2 was idle for too long"),
+        leaving = is_to_leave => if !leaving {
+            return Ok(());
+        }
     }
     // GOAWAY in two steps: the client first hears of it, and requests that were on their way by then are served.
     connection.as_mut().graceful_shutdown();

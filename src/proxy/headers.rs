@@ -10,25 +10,11 @@ use std::net::IpAddr;
 
 use http::header::{
     CONNECTION, CONTENT_LENGTH, COOKIE, EXPECT, Entry, FORWARDED, HOST, HeaderName, HeaderValue,
-    PROXY_AUTHENTICATE, PROXY_AUTHORIZATION, TE, TRANSFER_ENCODING, UPGRADE, VIA,
+    TE, TRANSFER_ENCODING, UPGRADE, VIA,
 };
 use http::uri::{Authority, PathAndQuery, Scheme};
 use http::{HeaderMap, Method, Request, StatusCode, Uri, Version, request, response};
 
-/// Fields that belong to one connection. `Connection`, `TE`, `Transfer-Encoding` and `Upgrade` have rules of their
-/// own below; `Trailer` stays, because hyper passes on only the trailers that it announces. A static, and not a constant
-/// that each look would build anew.
-static HOP_BY_HOP: [HeaderName; 9] = [
-    CONNECTION,
-    TE,
-    TRANSFER_ENCODING,
-    UPGRADE,
-    PROXY_AUTHENTICATE,
-    PROXY_AUTHORIZATION,
-    HeaderName::from_static("keep-alive"),
-    HeaderName::from_static("proxy-connection"),
-    HeaderName::from_static("http2-settings"),
-];
 const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 const X_FORWARDED_PROTO: HeaderName = HeaderName::from_static("x-forwarded-proto");
 const X_FORWARDED_HOST: HeaderName = HeaderName::from_static("x-forwarded-host");
@@ -298,8 +284,13 @@ fn upgrade_asked(headers: &HeaderMap, version: Version) -> Upgrading {
 }
 
 fn strip_hop_by_hop(headers: &mut HeaderMap) {
-    // Most heads have none of them, and to look is a tenth of what it costs to remove each in vain.
-    if !headers.keys().any(is_hop_by_hop) {
+    let own: Vec<HeaderName> = headers
+        .keys()
+        .filter(|name| is_hop_by_hop(name))
+        .cloned()
+        .collect();
+    // Most heads have none of them.
+    if own.is_empty() {
         return;
     }
     if headers.contains_key(CONNECTION) {
@@ -315,13 +306,27 @@ fn strip_hop_by_hop(headers: &mut HeaderMap) {
             headers.remove(name);
         }
     }
-    for name in &HOP_BY_HOP {
+    for name in own {
         headers.remove(name);
     }
 }
 
+/// Whether a field belongs to one connection. `Connection`, `TE`, `Transfer-Encoding` and `Upgrade` have rules of their own
+/// above; `Trailer` stays, because hyper passes on only the trailers that it announces. By its letters: the length alone tells most
+/// names apart, where nine names would be compared one by one.
 fn is_hop_by_hop(name: &HeaderName) -> bool {
-    HOP_BY_HOP.contains(name)
+    matches!(
+        name.as_str(),
+        "connection"
+            | "te"
+            | "transfer-encoding"
+            | "upgrade"
+            | "proxy-authenticate"
+            | "proxy-authorization"
+            | "keep-alive"
+            | "proxy-connection"
+            | "http2-settings"
+    )
 }
 
 fn set_forwarded(headers: &mut HeaderMap, peer: &Peer) {
