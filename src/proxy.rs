@@ -48,6 +48,7 @@ mod routes;
 mod setting;
 mod stream;
 mod thread;
+mod tls;
 mod tunnel;
 mod upload;
 mod upstream;

@@ -37,7 +37,7 @@ pub(super) async fn follow(shared: Arc<Shared>) {
 
 impl Shared {
     /// Whether the requests go to the server directly.
-    fn is_passive(&self) -> bool {
+    pub(super) fn is_passive(&self) -> bool {
         self.in_force(|policy| policy.data_path == DataPath::Passive)
             .unwrap_or(false)
     }

@@ -163,6 +163,15 @@ impl Shared {
                     return Err("the inference server does not answer yet".to_owned());
                 }
                 Health::Down => return Err("the inference server answers no more".to_owned()),
+                // What does not pass through here may be encrypted.
+                Health::Tls if self.is_passive() => {}
+                Health::Tls => {
+                    return Err(
+                        "the inference server answers plain HTTP as one of TLS does: is this TLS? (let it speak plain \
+                         HTTP to this pod alone, and end TLS in front of it)"
+                            .to_owned(),
+                    );
+                }
             }
         }
         Ok(())

@@ -3,21 +3,29 @@
 //! vLLM and uvicorn speak HTTP/1 alone, a port of gRPC HTTP/2 alone, and neither says so unasked. So a server that has
 //! just come up is sent the preface of HTTP/2: who speaks it answers with SETTINGS, all others with an error or an end.
 //! The answer holds until there is reason to doubt it.
+//!
+//! A server that speaks TLS answers plain text by an alert, by an end or not at all. An end and silence have other reasons,
+//! too, so it is asked in its own tongue before it is called one: see `tls`.
 
 use std::str::FromStr;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
 use super::dial::Upstream;
 use super::setting::SettingError;
+use super::tls;
 use super::wire::{Carrier, PREFACE};
+use crate::clock::Clock;
 
 /// An empty SETTINGS frame: no length, type 4, no flags, stream 0. The preface must be followed by one.
 const SETTINGS: &[u8; 9] = &[0, 0, 0, TYPE_SETTINGS, 0, 0, 0, 0, 0];
 const TYPE_SETTINGS: u8 = 4;
 /// What every answer of HTTP/1 begins with.
 const VERSION: &[u8] = b"HTTP/";
+/// How long a server may take to say what it speaks.
+const PATIENCE: Duration = Duration::from_secs(1);
 
 /// By which HTTP requests go to the server.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -39,6 +47,8 @@ pub(super) enum Spoken {
     Http1,
     H2c,
     Both,
+    /// Not what is spoken here.
+    Tls,
 }
 
 /// The setting, and what is known beside it.
@@ -68,7 +78,7 @@ impl FromStr for Protocol {
 
 impl Spoken {
     fn from_u8(value: u8) -> Self {
-        [Self::Http1, Self::H2c, Self::Both]
+        [Self::Http1, Self::H2c, Self::Both, Self::Tls]
             .into_iter()
             .find(|spoken| *spoken as u8 == value)
             .unwrap_or(Self::Unknown)
@@ -91,10 +101,20 @@ impl Speech {
         carrier(self.setting, self.spoken(), client)
     }
 
-    /// Whether a server that answers should be listened to.
+    /// Whether by what a request goes on is not known, though it could be.
     pub(super) fn is_open(&self) -> bool {
         self.setting == Protocol::Auto
             && (self.spoken() == Spoken::Unknown || self.doubted.load(Relaxed))
+    }
+
+    /// Whether a server that answers should be listened to, if only for whether it speaks TLS.
+    pub(super) fn is_unheard(&self) -> bool {
+        matches!(self.spoken(), Spoken::Unknown | Spoken::Tls) || self.doubted.load(Relaxed)
+    }
+
+    /// Whether it was heard to speak TLS.
+    pub(super) fn is_tls(&self) -> bool {
+        self.spoken() == Spoken::Tls
     }
 
     /// The server behaves as if it were another one.
@@ -103,8 +123,8 @@ impl Speech {
     }
 
     /// Asks the server. What is known stands when it does not answer.
-    pub(super) async fn listen(&self, upstream: &Upstream) {
-        let Some(heard) = hear(upstream).await else {
+    pub(super) async fn listen(&self, upstream: &Upstream, clock: &Clock) {
+        let Some(heard) = hear(self.setting, upstream, clock).await else {
             return;
         };
         self.doubted.store(false, Relaxed);
@@ -121,7 +141,7 @@ impl Speech {
 fn carrier(setting: Protocol, spoken: Spoken, client: Carrier) -> Carrier {
     match (setting, spoken, client) {
         (Protocol::Http1, _, _)
-        | (Protocol::Auto, Spoken::Unknown | Spoken::Http1, _)
+        | (Protocol::Auto, Spoken::Unknown | Spoken::Http1 | Spoken::Tls, _)
         | (Protocol::Auto, Spoken::Both, Carrier::Http1) => Carrier::Http1,
         (Protocol::H2c, _, _)
         | (Protocol::Auto, Spoken::H2c, _)
@@ -129,32 +149,80 @@ fn carrier(setting: Protocol, spoken: Spoken, client: Carrier) -> Carrier {
     }
 }
 
-/// `None`: nobody listens.
-async fn hear(upstream: &Upstream) -> Option<Spoken> {
-    let greeting = [&PREFACE[..], SETTINGS].concat();
-    let answer = answer_to(upstream, &greeting).await?;
-    if !is_settings(&answer) {
-        return Some(Spoken::Http1);
+/// `None`: nobody listens, or says anything.
+async fn hear(setting: Protocol, upstream: &Upstream, clock: &Clock) -> Option<Spoken> {
+    let plain = match setting {
+        Protocol::Auto => clock.timeout(PATIENCE, hear_any(upstream)).await,
+        Protocol::Http1 => clock.timeout(PATIENCE, hear_http1(upstream)).await,
+        Protocol::H2c => clock.timeout(PATIENCE, hear_http2(upstream)).await,
+    };
+    match plain {
+        Ok(heard @ (None | Some(Spoken::Tls))) => return heard,
+        Ok(Some(heard)) if heard != Spoken::Unknown => return Some(heard),
+        Ok(Some(_unclear)) => {}
+        Err(elapsed) => tracing::debug!(%elapsed, "the upstream did not say what it speaks"),
     }
-    // A server of both is asked in its other tongue, by a request that asks for nothing.
-    let host = upstream.authority();
-    let request = format!("OPTIONS * HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-    let answer = answer_to(upstream, request.as_bytes()).await?;
-    Some(if answer.starts_with(VERSION) {
-        Spoken::Both
-    } else {
-        Spoken::H2c
+    let answer = clock.timeout(PATIENCE, answer_to(upstream, &tls::HELLO));
+    let answer = answer.await.ok().flatten();
+    if answer.is_some_and(|answer| tls::is_record(&answer)) {
+        return Some(Spoken::Tls);
+    }
+    // A server that ends or talks back in no HTTP is left to its requests; a silent one is asked again.
+    match (plain, setting) {
+        (Err(_), _) => None,
+        (Ok(_), Protocol::H2c) => Some(Spoken::H2c),
+        (Ok(_), Protocol::Auto | Protocol::Http1) => Some(Spoken::Http1),
+    }
+}
+
+/// `Unknown`: it said something, or ended, and neither is HTTP.
+async fn hear_any(upstream: &Upstream) -> Option<Spoken> {
+    match hear_http2(upstream).await? {
+        Spoken::H2c => {}
+        // Who ends at the preface may yet have a word for a request.
+        Spoken::Unknown => return hear_http1(upstream).await,
+        heard @ (Spoken::Http1 | Spoken::Both | Spoken::Tls) => return Some(heard),
+    }
+    // A server of both is asked in its other tongue.
+    Some(match hear_http1(upstream).await? {
+        Spoken::Http1 => Spoken::Both,
+        Spoken::Unknown | Spoken::H2c | Spoken::Both | Spoken::Tls => Spoken::H2c,
     })
 }
 
-/// The first bytes of an answer, as many as a frame's head has; fewer where the server ended before.
+async fn hear_http2(upstream: &Upstream) -> Option<Spoken> {
+    let greeting = [&PREFACE[..], SETTINGS].concat();
+    Some(spoken_by(&answer_to(upstream, &greeting).await?))
+}
+
+/// By a request that asks for nothing.
+async fn hear_http1(upstream: &Upstream) -> Option<Spoken> {
+    let host = upstream.authority();
+    let request = format!("OPTIONS * HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
+    Some(spoken_by(&answer_to(upstream, request.as_bytes()).await?))
+}
+
+fn spoken_by(answer: &[u8]) -> Spoken {
+    if is_settings(answer) {
+        Spoken::H2c
+    } else if answer.starts_with(VERSION) {
+        Spoken::Http1
+    } else if tls::is_record(answer) {
+        Spoken::Tls
+    } else {
+        Spoken::Unknown
+    }
+}
+
+/// The first bytes of an answer, as many as a frame's head has; fewer where the server ended before, or says enough.
 async fn answer_to(upstream: &Upstream, question: &[u8]) -> Option<Vec<u8>> {
     let mut stream = upstream.dial().await.ok()?;
     let mut answer = vec![0; SETTINGS.len()];
     let mut filled = 0;
     // A server that ends in the middle of the question has answered it.
     if stream.write_all(question).await.is_ok() {
-        while filled < answer.len() {
+        // An alert is shorter than a frame, and its sender may wait for the other side to end.
+        while filled < answer.len() && !tls::is_record(&answer[..filled]) {
             match stream.read(&mut answer[filled..]).await {
                 Ok(0) | Err(_) => break,
                 Ok(read) => filled += read,
@@ -184,6 +252,7 @@ mod tests {
             (Protocol::Auto, Spoken::Http1, Http1, Http1),
             (Protocol::Auto, Spoken::H2c, Http2, Http2),
             (Protocol::Auto, Spoken::Both, Http1, Http2),
+            (Protocol::Auto, Spoken::Tls, Http1, Http1),
         ];
         for (setting, spoken, of_http1, of_http2) in rows {
             let carriers = [Http1, Http2].map(|client| carrier(setting, spoken, client));
@@ -212,6 +281,20 @@ mod tests {
             let speech = Speech::new(setting);
             speech.doubt();
             assert!(!speech.is_open());
+        }
+    }
+
+    #[test]
+    fn an_answer_says_what_is_spoken() {
+        let rows = [
+            (&SETTINGS[..], Spoken::H2c),
+            (b"HTTP/1.1 ", Spoken::Http1),
+            (b"\x15\x03\x01\x00\x02\x02\x46", Spoken::Tls),
+            (b"SSH-2.0-O", Spoken::Unknown),
+            (b"", Spoken::Unknown),
+        ];
+        for (answer, spoken) in rows {
+            assert_eq!(spoken_by(answer), spoken, "{answer:?}");
         }
     }
 

@@ -114,7 +114,10 @@ impl Reply {
 
     /// The answer to a failure, which also tells the watchman.
     pub(super) fn of(shared: &Shared, failed: &Failed) -> Self {
-        let text = chain(failed);
+        let mut text = chain(failed);
+        if shared.watchman.health() == Health::Tls {
+            text.push_str(" (is this TLS? the server answers plain HTTP as one of TLS does)");
+        }
         let bad_gateway = |text| Self::new(StatusCode::BAD_GATEWAY, text, Outcome::UpstreamFailed);
         match failed {
             Failed::Connect(ConnectError::Refused(_)) => {

@@ -55,6 +55,8 @@ pub enum Health {
     Ready,
     /// It has answered, and does no more.
     Down,
+    /// It speaks TLS, and no request in plain text can be answered there.
+    Tls,
 }
 
 /// Asks the server, and knows the last answer.
@@ -72,6 +74,7 @@ enum Answer {
     Good,
     Late,
     Bad,
+    Tls,
 }
 
 // === impl Probe ===
@@ -112,7 +115,7 @@ impl Watchman {
     /// The same, for one who can wait until the server has been asked where that is not known.
     pub(super) async fn carrier_asked(&self, client: Carrier, clock: &Clock) -> Carrier {
         if self.speech.is_open() {
-            self.listen(clock).await;
+            self.listen(clock, Speech::is_open).await;
         }
         self.carrier(client)
     }
@@ -153,6 +156,7 @@ impl Watchman {
                 }
                 Answer::Late if late + 1 < LATE_ANSWERS => late += 1,
                 Answer::Late | Answer::Bad => self.set_down(),
+                Answer::Tls => self.set(Health::Tls),
             }
             clock.sleep(PROBE_PAUSE).await;
             tokio::select! {
@@ -172,8 +176,11 @@ impl Watchman {
             }
             Err(_elapsed) => return Answer::Late,
         };
-        if self.speech.is_open() {
-            self.listen(clock).await;
+        if self.speech.is_unheard() {
+            self.listen(clock, Speech::is_unheard).await;
+        }
+        if self.speech.is_tls() {
+            return Answer::Tls;
         }
         let Probe::Http(path) = probe else {
             return Answer::Good;
@@ -184,19 +191,15 @@ impl Watchman {
     }
 
     /// Of many who ask at once, one asks the server.
-    async fn listen(&self, clock: &Clock) {
+    async fn listen(&self, clock: &Clock, is_asked: fn(&Speech) -> bool) {
         let _asking = self.asking.lock().await;
-        if !self.speech.is_open() {
-            return;
-        }
-        let heard = clock.timeout(PROBE_TIMEOUT, self.speech.listen(&self.upstream));
-        if let Err(elapsed) = heard.await {
-            tracing::debug!(%elapsed, "the upstream did not say what it speaks");
+        if is_asked(&self.speech) {
+            self.speech.listen(&self.upstream, clock).await;
         }
     }
 
     fn set_down(&self) {
-        if self.health() == Health::Ready {
+        if matches!(self.health(), Health::Ready | Health::Tls) {
             self.set(Health::Down);
         }
     }
@@ -207,8 +210,16 @@ impl Watchman {
             *now = health;
             changed
         });
-        if changed {
-            tracing::info!(?health, "the upstream's state changed");
+        match (changed, health) {
+            (true, Health::Tls) => tracing::warn!(
+                upstream = self.upstream.authority(),
+                "the server answers plain HTTP as one of TLS does, so this pod is not ready: is this TLS? (let the server \
+                 speak plain HTTP to this pod alone, and end TLS in front of it)"
+            ),
+            (true, Health::Starting | Health::Ready | Health::Down) => {
+                tracing::info!(?health, "the upstream's state changed");
+            }
+            (false, _) => {}
         }
     }
 }

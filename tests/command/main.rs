@@ -134,6 +134,31 @@ fn a_check_names_all_that_is_wrong_with_a_policy() {
     );
 }
 
+/// `run --no-cluster` starts without one and with a wrong one.
+#[test]
+fn a_check_without_a_cluster_needs_no_policy() {
+    let wrong = file("no-policy.yaml", "mode: turbo\n");
+    for policy in ["/nowhere/policy.yaml", &wrong] {
+        let output = sidescale(&["run", "--no-cluster", "--check", "--policy", policy]);
+        let said = String::from_utf8_lossy(&output.stdout);
+        assert!(output.status.success(), "{output:?}");
+        assert!(
+            said.contains("no policy is read with --no-cluster"),
+            "{said}"
+        );
+    }
+    refused(
+        &[
+            "run",
+            "--no-cluster",
+            "--check",
+            "--upstream",
+            "127.0.0.1:8080",
+        ],
+        &["--upstream", "127.0.0.1:8080"],
+    );
+}
+
 #[test]
 fn a_trace_with_a_bad_line_is_refused_with_its_place() {
     let trace = file("bad-trace.csv", "offset_seconds,requests\n0,1\n60,many\n");

@@ -21,6 +21,7 @@ mod proxy;
 mod retirement;
 mod scripted;
 mod stalled;
+mod tls;
 mod tunnels;
 mod unix;
 mod whole;
