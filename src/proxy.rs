@@ -16,8 +16,8 @@
 //!
 //! What hyper decides and this module does not: a request with Content-Length and Transfer-Encoding goes on as chunked
 //! alone, differing lengths and bad chunks get 400 and the end of the connection, 1xx responses of the upstream are
-//! dropped, since hyper's server can send none but `100 Continue` (`expect`). Requests whose head hyper refuses never become a request, so they
-//! are not in the accounts. A client that resets streams, or sends pings or pieces of heads, faster than the h2 crate
+//! dropped, since hyper's server can send none but `100 Continue` (`expect`). A head that hyper refuses never becomes a
+//! request; it is counted by its reason, see `refused`. A client that resets streams, or sends pings or pieces of heads, faster than the h2 crate
 //! allows loses its connection, and only that.
 
 mod accounts;
@@ -33,13 +33,17 @@ mod expect;
 mod failed;
 mod flight;
 mod forward;
+mod frames;
 mod headers;
 mod latency;
 mod lease;
+mod limits;
 mod multiplex;
+mod notice;
 mod pool;
 mod promise;
 mod protocol;
+mod refused;
 mod relief;
 mod reply;
 mod request;
@@ -47,6 +51,7 @@ mod retirement;
 mod routes;
 mod setting;
 mod stream;
+mod target;
 mod thread;
 mod tls;
 mod tunnel;
@@ -71,9 +76,11 @@ pub use self::admission::{Admission, Limit};
 pub use self::dial::Upstream;
 pub use self::latency::Durations;
 use self::multiplex::Multiplex;
+use self::notice::Notices;
 use self::pool::Pool;
 pub(crate) use self::promise::Promise;
 pub use self::protocol::Protocol;
+pub use self::refused::Reason;
 pub use self::retirement::Connections;
 pub use self::routes::Uncounted;
 pub use self::setting::SettingError;
@@ -152,6 +159,8 @@ struct Shared {
     doors: TaskTracker,
     /// How many looks in a row have found memory short, at each of them.
     relief: watch::Sender<u32>,
+    /// What the log says of requests that failed.
+    notices: Notices,
 }
 
 // === impl Settings ===
@@ -266,6 +275,7 @@ pub fn serve(
         late: TaskTracker::new(),
         doors: TaskTracker::new(),
         relief: watch::Sender::new(0),
+        notices: Notices::default(),
     });
     start_tasks(&shared, listener, &lifecycle, tasks);
     Ok(Proxy {

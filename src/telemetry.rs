@@ -11,6 +11,7 @@
 //! | `sidescale_phase` | gauge | 1 for the phase this pod is in (serving, draining, drained), 0 for the others |
 //! | `sidescale_requests_received_total` | counter | Requests that arrived |
 //! | `sidescale_requests_total` | counter | Requests that ended, by outcome |
+//! | `sidescale_request_heads_refused_total` | counter | Requests refused for their head, by reason; most of them never became a request that is counted |
 //! | `sidescale_responses_total` | counter | Responses sent, by status class |
 //! | `sidescale_requests_in_flight` | gauge | Requests in flight, waiting ones included |
 //! | `sidescale_requests_waiting` | gauge | Requests that wait in the sidecar for a place at the server (--max-concurrent) |

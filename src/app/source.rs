@@ -79,6 +79,7 @@ impl PodSource {
             client_gone: read.client_gone,
             upstream_failed: read.upstream_failed,
             refused: read.refused,
+            refused_heads: self.shared.accounts.refused_heads(),
             in_flight: read.in_flight,
             waiting: self.shared.admission.waiting(),
             responses: read.statuses,

@@ -13,6 +13,7 @@ use tokio::sync::Notify;
 
 use super::flight::{Flight, Unwrapped};
 use super::latency::{Durations, Latency};
+use super::refused::{Reason, Refusals};
 use crate::clock::{Clock, Instant};
 
 /// The least time between two overrun signals, in the clock's time. A report costs a line of a few hundred bytes on
@@ -53,6 +54,7 @@ pub struct Accounts {
     first_byte: Latency,
     service: Latency,
     overrun: Overrun,
+    heads: Refusals,
     /// Only readers meet here, never a request.
     unwrapped: Mutex<Unwrapped>,
 }
@@ -136,6 +138,7 @@ impl Accounts {
                 fired_micros: AtomicU64::new(NEVER),
                 notify: Notify::new(),
             },
+            heads: Refusals::default(),
             unwrapped: Mutex::default(),
         }
     }
@@ -199,6 +202,16 @@ impl Accounts {
             first_byte: self.first_byte.read(),
             service: self.service.read(),
         }
+    }
+
+    /// A head was refused for this reason.
+    pub fn refuse_head(&self, reason: Reason) {
+        self.heads.add(reason);
+    }
+
+    /// Heads that were refused, by the word of their reason.
+    pub fn refused_heads(&self) -> Vec<(&'static str, u64)> {
+        self.heads.read()
     }
 
     /// Signals an overrun from now on when more than `in_flight` requests are in flight; `None`: never.
@@ -275,6 +288,11 @@ impl InFlight {
     /// Where it is counted; `None`: it is not.
     pub(super) fn accounts(&self) -> Option<&Arc<Accounts>> {
         self.accounts.as_ref()
+    }
+
+    /// What the end will be counted as.
+    pub fn outcome(&self) -> Outcome {
+        self.outcome
     }
 
     /// What the end will be counted as; without a word the client is taken to have left.

@@ -14,12 +14,13 @@
 use std::convert::Infallible;
 use std::io;
 use std::net::SocketAddr;
-use std::pin::pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::time::Duration;
 
 use futures_util::FutureExt as _;
 use http::Request;
+use http_body::Body as _;
 use hyper::body::Incoming;
 use hyper::server::conn::{http1, http2};
 use hyper::service::service_fn;
@@ -30,9 +31,12 @@ use super::Shared;
 use super::aside::Aside;
 use super::exchange::Client;
 use super::forward::forward;
+use super::frames::Frames;
 use super::headers::Peer;
+use super::limits::{MAX_HEAD, MAX_HEADER_LIST};
+use super::refused;
 use super::relief::{relieved, with_room};
-use super::wire::{Carrier, MAX_HEAD, STREAM_WINDOW, Wire, WireState};
+use super::wire::{Carrier, STREAM_WINDOW, Wire, WireState};
 
 /// How long to wait after an accept that failed for want of descriptors or memory: without it the loop would spin.
 const ACCEPT_PAUSE: Duration = Duration::from_millis(50);
@@ -50,8 +54,6 @@ const RESPONSE_LOOK: Duration = Duration::from_millis(500);
 /// Streams of one client's connection. What exceeds it waits unseen at the client and is no load here, so half of it
 /// could hide a queue from the forecast; a client behind an ingress shares its connection with hundreds.
 const MAX_STREAMS: u32 = 1_000;
-/// Size of all fields of a head, as HTTP/2 counts them: see [`MAX_HEAD`].
-const MAX_HEADER_LIST: u32 = 64 * 1_024;
 /// How long a client that was sent GOAWAY and has no stream may be silent. An acknowledgement takes a round trip; a
 /// client that died without a word would hold the drain up to its end.
 const FAREWELL: Duration = Duration::from_secs(5);
@@ -109,10 +111,19 @@ async fn serve(shared: &Arc<Shared>, stream: TcpStream, peer: SocketAddr) -> hyp
         return Ok(());
     };
     let peer = Peer::new(peer.ip());
+    if carrier == Carrier::Http2 {
+        wire.watch(Frames::new(shared, &peer));
+    }
     let client = Arc::new(Client::new(shared, peer, carrier, &state));
     match carrier {
         Carrier::Http1 => serve_http1(shared, &state, wire, client).await,
-        Carrier::Http2 => Box::pin(serve_http2(shared, &state, wire, client)).await,
+        Carrier::Http2 => {
+            let ended = Box::pin(serve_http2(shared, &state, wire, Arc::clone(&client))).await;
+            if let Err(error) = &ended {
+                refused::end_http2(shared, &client.peer, error);
+            }
+            ended
+        }
     }
 }
 
@@ -147,15 +158,22 @@ async fn serve_http1(
     client: Arc<Client>,
 ) -> hyper::Result<()> {
     state.keep_watch(true);
+    let peer = client.peer.clone();
     // Not inside another future: it would be held, and moved for each request, twice.
-    let service = service_fn(move |request| forward(Arc::clone(&client), request));
+    let service = service_fn(move |request: Request<Incoming>| {
+        // Not when the future is first polled: hyper may read of the body before that.
+        client.wire().expect_body(!request.body().is_end_stream());
+        forward(Arc::clone(&client), request)
+    });
     let mut builder = http1::Builder::new();
     // See `PATROL_PERIOD`.
-    builder.header_read_timeout(None).max_buf_size(MAX_HEAD);
-    let connection = builder
+    builder
+        .header_read_timeout(None)
+        .max_buf_size(MAX_HEAD)
+        .max_header_size(MAX_HEAD);
+    let mut connection = builder
         .serve_connection(TokioIo::new(wire), service)
         .with_upgrades();
-    let mut connection = pin!(connection);
     let is_to_close = Aside::new(async {
         tokio::select! {
             biased;
@@ -163,27 +181,43 @@ async fn serve_http1(
             () = patrol(shared, state) => false,
         }
     });
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => return ended,
-        closing = is_to_close => if !closing {
-            tracing::debug!("a client was too slow, or idle for too long");
-            return Ok(());
+    let ended = 'ended: {
+        tokio::select! {
+            biased;
+            ended = &mut connection => break 'ended ended,
+            closing = is_to_close => if !closing {
+                tracing::debug!("a client was too slow, or idle for too long");
+                return Ok(());
+            }
         }
+        tokio::select! {
+            biased;
+            ended = &mut connection => break 'ended ended,
+            () = last_look(shared, state) => {}
+        }
+        // A head that is under way gets its response, which says `Connection: close`; graceful shutdown would cut it off.
+        if !state.is_reading_head() {
+            Pin::new(&mut connection).graceful_shutdown();
+        }
+        tokio::select! {
+            ended = &mut connection => ended,
+            () = patrol(shared, state) => return Ok(()),
+        }
+    };
+    if let Err(error) = &ended
+        && let Some(parts) = connection.into_parts()
+    {
+        // Seldom, and not to be held by each connection.
+        Box::pin(refused::end_http1(
+            shared,
+            &peer,
+            error,
+            parts.io,
+            &parts.read_buf,
+        ))
+        .await;
     }
-    tokio::select! {
-        biased;
-        ended = connection.as_mut() => return ended,
-        () = last_look(shared, state) => {}
-    }
-    // A head that is under way gets its response, which says `Connection: close`; graceful shutdown would cut it off.
-    if !state.is_reading_head() {
-        connection.as_mut().graceful_shutdown();
-    }
-    tokio::select! {
-        ended = connection => ended,
-        () = patrol(shared, state) => Ok(()),
-    }
+    ended
 }
 
 async fn serve_http2(

@@ -68,6 +68,17 @@ impl Client {
         }
     }
 
+    /// What is known of its socket.
+    pub(super) fn wire(&self) -> &Arc<WireState> {
+        &self.wire
+    }
+
+    /// Tells the log what happened to one of its requests.
+    pub(super) fn notice(&self, what: &str) {
+        let shared = &self.shared;
+        shared.notices.say(&shared.clock, &self.peer, what);
+    }
+
     /// Waits until this connection of HTTP/2 should end.
     pub(super) async fn retired(&self) {
         self.leave.notified().await;
@@ -91,6 +102,11 @@ impl Exchange {
     /// Whether it is one of HTTP/1.0, which has no chunks.
     pub(super) fn is_old(&self) -> bool {
         self.is_old
+    }
+
+    /// Tells the log what happened to it.
+    pub(super) fn notice(&self, what: &str) {
+        self.client.notice(what);
     }
 
     /// Whether the response that begins now must say that it is its connection's last. A connection of HTTP/2 has its own
@@ -124,18 +140,22 @@ impl Exchange {
 
     /// The connection becomes a tunnel, one half of which may end before the other.
     pub(super) fn leaves_http(&self) {
-        self.client.wire.keep_watch(false);
+        self.client.wire.leave_http();
     }
 
     /// The upstream broke off in the middle.
     pub(super) fn upstream_failed(&mut self) {
         self.in_flight.will_end(Outcome::UpstreamFailed);
+        self.notice("the upstream broke its response off");
         self.client.shared.watchman.suspect();
     }
 }
 
 impl Drop for Exchange {
     fn drop(&mut self) {
+        if self.in_flight.outcome() == Outcome::ClientGone {
+            self.notice("the client left before its response was whole");
+        }
         self.client.wire.end();
     }
 }

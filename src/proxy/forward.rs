@@ -16,16 +16,29 @@ use super::headers::{
     Upgrading, closes, expects_continue, has_one_length, is_grpc, prepare_request,
 };
 use super::lease::Lease;
+use super::refused::Reason;
 use super::reply::{Head, Reply};
 use super::request::RequestBody;
 use super::stream::{self, Download};
 use super::wire::Carrier;
-use super::{Shared, tunnel};
+use super::{Shared, limits, tunnel};
 
 /// The upstream's response, by what it came.
 enum Answered {
     Http1(Response<Incoming>, Lease),
     Http2(Response<Download>),
+}
+
+// === impl Answered ===
+
+impl Answered {
+    fn within_limits(self) -> Result<Self, Failed> {
+        let excess = match &self {
+            Self::Http1(response, _) => limits::of_response(response),
+            Self::Http2(response) => limits::of_response(response),
+        };
+        excess.map_or(Ok(self), |excess| Err(Failed::Excess(excess)))
+    }
 }
 
 /// Answers one request of `client`. Dropping this future cancels the upstream's part of it.
@@ -34,6 +47,12 @@ pub(super) async fn forward(
     request: Request<Incoming>,
 ) -> Result<Response<Body>, Infallible> {
     let shared = &client.shared;
+    // Of HTTP/1, hyper has refused it.
+    if client.carrier == Carrier::Http2
+        && let Some(excess) = limits::of_request(&request)
+    {
+        return Ok(refuse(&client, request, excess.into()));
+    }
     let is_load = !shared.settings.uncounted.contains(request.uri().path());
     let in_flight = if is_load {
         shared.accounts.arrive()
@@ -44,14 +63,17 @@ pub(super) async fn forward(
     let (mut parts, body) = request.into_parts();
     let grpc = is_grpc(&parts);
     let of_head = parts.method == Method::HEAD;
-    let mut body = RequestBody::of(client.carrier, body, exchange.in_flight.accounts());
+    let mut body = RequestBody::of(&client, body, exchange.in_flight.accounts());
     let bodiless = body.is_end_stream();
     if !bodiless && expects_continue(&parts) {
         body.wait_for_word(&shared.clock);
     }
     let upgrading = match prepare_request(&mut parts, bodiless, &client.peer, &shared.host) {
         Ok(upgrading) => upgrading,
-        Err(refusal) => return Ok(Reply::refusal(refusal).into_response(exchange, grpc)),
+        Err(refusal) => {
+            shared.accounts.refuse_head(refusal.into());
+            return Ok(Reply::refusal(refusal).into_response(exchange, grpc));
+        }
     };
     if is_load {
         // A health check that waited behind the load would call a busy server dead.
@@ -64,7 +86,8 @@ pub(super) async fn forward(
         .extensions
         .remove::<OnUpgrade>()
         .filter(|_ours| upgrading == Upgrading::Asked);
-    match answer(shared, client.carrier, parts, body).await {
+    let answered = answer(shared, client.carrier, parts, body).await;
+    match answered.and_then(Answered::within_limits) {
         Ok(Answered::Http2(response)) => {
             let (head, download) = response.into_parts();
             let head = Head::of(head, of_head, &mut exchange);
@@ -91,6 +114,14 @@ pub(super) async fn forward(
         }
         Err(failed) => Ok(Reply::of(shared, &failed).into_response(exchange, grpc)),
     }
+}
+
+/// Answers a head that is none to pass on, and no load.
+fn refuse(client: &Arc<Client>, request: Request<Incoming>, reason: Reason) -> Response<Body> {
+    client.shared.accounts.refuse_head(reason);
+    let exchange = client.begin(InFlight::uncounted(), request.version());
+    let grpc = is_grpc(&request.into_parts().0);
+    Reply::refused(reason).into_response(exchange, grpc)
 }
 
 /// Sends a prepared request of a `client` by what the server speaks.
@@ -141,7 +172,7 @@ async fn send(
             shared.pool.clear();
             Box::pin(send_anew(shared, request)).await
         }
-        Some(_) | None => Err(Failed::sending(error.into_error())),
+        Some(_) | None => Err(Failed::awaiting(lease, error.into_error())),
     }
 }
 
@@ -152,7 +183,7 @@ async fn send_anew(
     let mut lease = shared.pool.open().await.map_err(Failed::Connect)?;
     match lease.send(request).await {
         Ok(response) => Ok((response, lease)),
-        Err(error) => Err(Failed::sending(error.into_error())),
+        Err(error) => Err(Failed::awaiting(lease, error.into_error())),
     }
 }
 

@@ -59,6 +59,12 @@ impl Peer {
     }
 }
 
+impl std::fmt::Display for Peer {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(self.address.to_str().unwrap_or("unknown"))
+    }
+}
+
 // === impl Refusal ===
 
 impl Refusal {

@@ -27,8 +27,9 @@ use crate::lifecycle::TasksHandle;
 /// Streams of one connection, whatever more the server takes. Their windows make up the connection's, so that none of
 /// them can be stopped by a slow reader of another; twice as many double what a hundred stalled readers hold here.
 const MAX_STREAMS: u16 = 200;
-/// Size of all fields of a response's head, as HTTP/2 counts them.
-const MAX_HEADER_LIST: u32 = 64 * 1_024;
+/// Size of all fields of a response's head, as HTTP/2 counts them: far above what is passed on, since of what is larger h2 says
+/// no more than that the server broke the protocol.
+const MAX_HEADER_LIST: u32 = 256 * 1_024;
 
 /// A body of up to so many bytes is not large.
 const SMALL_BODY: u64 = 64 * 1_024;

@@ -8,7 +8,7 @@
 //! too, so it is asked in its own tongue before it is called one: see `tls`.
 
 use std::str::FromStr;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, Ordering::Relaxed};
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -24,6 +24,9 @@ const SETTINGS: &[u8; 9] = &[0, 0, 0, TYPE_SETTINGS, 0, 0, 0, 0, 0];
 const TYPE_SETTINGS: u8 = 4;
 /// What every answer of HTTP/1 begins with.
 const VERSION: &[u8] = b"HTTP/";
+/// So many requests without an answer make one ask whether the server speaks TLS, where it is set what it speaks. One alone is
+/// more often a server that has just died.
+const UNANSWERED: u32 = 2;
 /// How long a server may take to say what it speaks.
 const PATIENCE: Duration = Duration::from_secs(1);
 
@@ -57,6 +60,8 @@ pub(super) struct Speech {
     setting: Protocol,
     spoken: AtomicU8,
     doubted: AtomicBool,
+    /// Requests and probes that had no answer since it was last asked.
+    unanswered: AtomicU32,
 }
 
 // === impl Protocol ===
@@ -93,6 +98,7 @@ impl Speech {
             setting,
             spoken: AtomicU8::new(Spoken::Unknown as u8),
             doubted: AtomicBool::new(false),
+            unanswered: AtomicU32::new(0),
         }
     }
 
@@ -107,9 +113,14 @@ impl Speech {
             && (self.spoken() == Spoken::Unknown || self.doubted.load(Relaxed))
     }
 
-    /// Whether a server that answers should be listened to, if only for whether it speaks TLS.
+    /// Whether a server that answers should be listened to, if only for whether it still speaks TLS, or does at all.
     pub(super) fn is_unheard(&self) -> bool {
-        matches!(self.spoken(), Spoken::Unknown | Spoken::Tls) || self.doubted.load(Relaxed)
+        self.is_open() || self.is_tls() || self.unanswered.load(Relaxed) >= UNANSWERED
+    }
+
+    /// The server had no answer to a request or a probe.
+    pub(super) fn note_unanswered(&self) {
+        self.unanswered.fetch_add(1, Relaxed);
     }
 
     /// Whether it was heard to speak TLS.
@@ -128,6 +139,7 @@ impl Speech {
             return;
         };
         self.doubted.store(false, Relaxed);
+        self.unanswered.store(0, Relaxed);
         if self.spoken.swap(heard as u8, Relaxed) != heard as u8 {
             tracing::info!(spoken = ?heard, "what the upstream speaks is known");
         }
@@ -152,54 +164,41 @@ fn carrier(setting: Protocol, spoken: Spoken, client: Carrier) -> Carrier {
 /// `None`: nobody listens, or says anything.
 async fn hear(setting: Protocol, upstream: &Upstream, clock: &Clock) -> Option<Spoken> {
     let plain = match setting {
-        Protocol::Auto => clock.timeout(PATIENCE, hear_any(upstream)).await,
-        Protocol::Http1 => clock.timeout(PATIENCE, hear_http1(upstream)).await,
-        Protocol::H2c => clock.timeout(PATIENCE, hear_http2(upstream)).await,
+        Protocol::Auto => clock.timeout(PATIENCE, hear_plain(upstream)).await,
+        // It was said what a server speaks. Whether it is encrypted is all that is asked.
+        Protocol::Http1 | Protocol::H2c => Ok(Some(Spoken::Unknown)),
     };
     match plain {
-        Ok(heard @ (None | Some(Spoken::Tls))) => return heard,
-        Ok(Some(heard)) if heard != Spoken::Unknown => return Some(heard),
-        Ok(Some(_unclear)) => {}
+        Ok(Some(Spoken::Unknown)) => {}
+        Ok(heard) => return heard,
         Err(elapsed) => tracing::debug!(%elapsed, "the upstream did not say what it speaks"),
     }
     let answer = clock.timeout(PATIENCE, answer_to(upstream, &tls::HELLO));
     let answer = answer.await.ok().flatten();
-    if answer.is_some_and(|answer| tls::is_record(&answer)) {
-        return Some(Spoken::Tls);
-    }
-    // A server that ends or talks back in no HTTP is left to its requests; a silent one is asked again.
-    match (plain, setting) {
-        (Err(_), _) => None,
-        (Ok(_), Protocol::H2c) => Some(Spoken::H2c),
-        (Ok(_), Protocol::Auto | Protocol::Http1) => Some(Spoken::Http1),
+    match (answer, plain) {
+        (Some(answer), _) if tls::is_record(&answer) => Some(Spoken::Tls),
+        // A server that ends at a preface, or talks back in no HTTP, is left to its requests; a silent one is asked again.
+        (_, Ok(_)) => Some(Spoken::Http1),
+        (_, Err(_)) => None,
     }
 }
 
 /// `Unknown`: it said something, or ended, and neither is HTTP.
-async fn hear_any(upstream: &Upstream) -> Option<Spoken> {
-    match hear_http2(upstream).await? {
-        Spoken::H2c => {}
-        // Who ends at the preface may yet have a word for a request.
-        Spoken::Unknown => return hear_http1(upstream).await,
-        heard @ (Spoken::Http1 | Spoken::Both | Spoken::Tls) => return Some(heard),
-    }
-    // A server of both is asked in its other tongue.
-    Some(match hear_http1(upstream).await? {
-        Spoken::Http1 => Spoken::Both,
-        Spoken::Unknown | Spoken::H2c | Spoken::Both | Spoken::Tls => Spoken::H2c,
-    })
-}
-
-async fn hear_http2(upstream: &Upstream) -> Option<Spoken> {
+async fn hear_plain(upstream: &Upstream) -> Option<Spoken> {
     let greeting = [&PREFACE[..], SETTINGS].concat();
-    Some(spoken_by(&answer_to(upstream, &greeting).await?))
-}
-
-/// By a request that asks for nothing.
-async fn hear_http1(upstream: &Upstream) -> Option<Spoken> {
+    let heard = spoken_by(&answer_to(upstream, &greeting).await?);
+    if heard != Spoken::H2c {
+        return Some(heard);
+    }
+    // A server of both is asked in its other tongue, by a request that asks for nothing.
     let host = upstream.authority();
     let request = format!("OPTIONS * HTTP/1.1\r\nhost: {host}\r\nconnection: close\r\n\r\n");
-    Some(spoken_by(&answer_to(upstream, request.as_bytes()).await?))
+    let answer = answer_to(upstream, request.as_bytes()).await?;
+    Some(if answer.starts_with(VERSION) {
+        Spoken::Both
+    } else {
+        Spoken::H2c
+    })
 }
 
 fn spoken_by(answer: &[u8]) -> Spoken {

@@ -17,6 +17,7 @@ use super::failed::Failed;
 use super::headers::{Refusal, end_connection, prepare_response};
 use super::pool::ConnectError;
 use super::promise::Promise;
+use super::refused::Reason;
 use super::upstream::Health;
 use crate::causes::chain;
 
@@ -103,6 +104,11 @@ impl Reply {
         Self::new(refusal.status(), refusal.to_string(), Outcome::Refused)
     }
 
+    /// The answer to a head of HTTP/2 that there is too much of, as hyper gives it to one of HTTP/1.
+    pub(super) fn refused(reason: Reason) -> Self {
+        Self::new(reason.status(), reason.text(), Outcome::Refused)
+    }
+
     /// The answer to what found no place at the server.
     pub(super) fn turned_away(away: TurnedAway) -> Self {
         let status = match away {
@@ -151,13 +157,14 @@ impl Reply {
                 shared.watchman.suspect();
                 bad_gateway(text)
             }
+            Failed::Excess(_) => bad_gateway(text),
             Failed::Request(_) => Self::new(StatusCode::BAD_REQUEST, text, Outcome::ClientGone),
             Failed::Refused(refusal) => Self::refusal(*refusal),
         }
     }
 
     pub(super) fn into_response(self, mut exchange: Exchange, grpc: bool) -> Response<Body> {
-        tracing::debug!(status = %self.status, reason = self.text, "answered without the upstream");
+        exchange.notice(&self.text);
         exchange.in_flight.will_end(self.outcome);
         exchange.in_flight.answered(self.status);
         let text = format!("sidescale: {}", self.text);
@@ -199,12 +206,14 @@ fn grpc_head(status: StatusCode, text: &str) -> response::Parts {
 
 /// As gRPC's own clients read a status of HTTP.
 fn grpc_status(status: StatusCode) -> u16 {
+    const RESOURCE_EXHAUSTED: u16 = 8;
     const UNIMPLEMENTED: u16 = 12;
     const INTERNAL: u16 = 13;
     const UNAVAILABLE: u16 = 14;
     match status.as_u16() {
         400 => INTERNAL,
         405 | 501 => UNIMPLEMENTED,
+        431 => RESOURCE_EXHAUSTED,
         _ => UNAVAILABLE,
     }
 }

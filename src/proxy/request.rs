@@ -13,8 +13,9 @@ use hyper::ext::on_informational;
 
 use super::accounts::Accounts;
 use super::broken::Broken;
+use super::exchange::Client;
 use super::expect::{Waiting, Word};
-use super::wire::Carrier;
+use super::wire::{Carrier, WireState};
 use crate::clock::Clock;
 
 /// What the upstream's connection reads a request from.
@@ -22,6 +23,8 @@ use crate::clock::Clock;
 pub(super) struct RequestBody {
     incoming: Incoming,
     client: Carrier,
+    /// Where it is told that the body is over; `None`: nobody asks.
+    wire: Option<Arc<WireState>>,
     /// Counts whoever holds this body; `None`: there is none.
     held: Option<Arc<()>>,
     counted: Option<Arc<Accounts>>,
@@ -33,11 +36,13 @@ pub(super) struct RequestBody {
 
 impl RequestBody {
     /// `counted`: where its bytes are.
-    pub(super) fn of(client: Carrier, incoming: Incoming, counted: Option<&Arc<Accounts>>) -> Self {
+    pub(super) fn of(client: &Client, incoming: Incoming, counted: Option<&Arc<Accounts>>) -> Self {
         let held = (!incoming.is_end_stream()).then(Arc::default);
         Self {
             incoming,
-            client,
+            client: client.carrier,
+            wire: (client.carrier == Carrier::Http1 && held.is_some())
+                .then(|| Arc::clone(client.wire())),
             counted: held.as_ref().and(counted).map(Arc::clone),
             held,
             waiting: None,
@@ -105,6 +110,11 @@ impl HttpBody for RequestBody {
         // answer early in this way. Of a client it is half a request.
         let cut =
             frame.is_none() && this.client == Carrier::Http2 && !this.incoming.is_end_stream();
+        if let Some(wire) = &this.wire
+            && (frame.is_none() || this.incoming.is_end_stream())
+        {
+            wire.body_over();
+        }
         Poll::Ready(if cut {
             Some(Err(Broken::Abandoned))
         } else {

@@ -6,8 +6,9 @@
 /// What begins a record: an alert or a handshake, and the version's first byte, which is 3 of all versions.
 const RECORDS: [[u8; 2]; 2] = [[0x15, 3], [0x16, 3]];
 
-/// A record of a handshake that says `ClientHello`. Nothing follows it, so whichever it agrees to does not matter.
-pub(super) const HELLO: [u8; 76] = *b"\
+/// A record of a handshake that says `ClientHello`: nothing follows it, so whichever is agreed to does not matter. And an empty
+/// line, at which a server of HTTP that reads by lines gives it up.
+pub(super) const HELLO: [u8; 80] = *b"\
     \x16\x03\x01\x00\x47\
     \x01\x00\x00\x43\
     \x03\x03sidescale asks if this is TLS...\
@@ -16,7 +17,8 @@ pub(super) const HELLO: [u8; 76] = *b"\
     \x01\x00\
     \x00\x12\
     \x00\x0a\x00\x04\x00\x02\x00\x17\
-    \x00\x0d\x00\x06\x00\x04\x04\x01\x04\x03";
+    \x00\x0d\x00\x06\x00\x04\x04\x01\x04\x03\
+    \r\n\r\n";
 
 /// Whether this is the beginning of what TLS sends.
 pub(super) fn is_record(answer: &[u8]) -> bool {
@@ -31,7 +33,7 @@ mod tests {
 
     #[test]
     fn the_lengths_in_a_hello_are_those_of_its_parts() {
-        let after = |at: usize| HELLO.len() - at;
+        let after = |at: usize| HELLO.len() - b"\r\n\r\n".len() - at;
         assert_eq!(usize::from(HELLO[4]), after(5));
         assert_eq!(usize::from(HELLO[8]), after(9));
     }

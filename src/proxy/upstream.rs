@@ -123,6 +123,7 @@ impl Watchman {
     /// A connection or a response was not of the HTTP that the server was heard to speak.
     pub(super) fn misheard(&self) {
         self.speech.doubt();
+        self.speech.note_unanswered();
         self.suspicion.notify_one();
     }
 
@@ -142,6 +143,7 @@ impl Watchman {
 
     /// A request broke off: look at once.
     pub(super) fn suspect(&self) {
+        self.speech.note_unanswered();
         self.suspicion.notify_one();
     }
 
@@ -186,8 +188,18 @@ impl Watchman {
             return Answer::Good;
         };
         let answer = ask_http(stream, &self.upstream, path, self.carrier(Carrier::Http1));
-        let answer = clock.timeout(PROBE_TIMEOUT, answer).await;
-        answer.unwrap_or(Answer::Late)
+        match clock.timeout(PROBE_TIMEOUT, answer).await {
+            Ok(Some(status)) if status.is_success() || status.is_redirection() => Answer::Good,
+            Ok(Some(_)) => Answer::Bad,
+            Ok(None) => {
+                self.speech.note_unanswered();
+                Answer::Bad
+            }
+            Err(_elapsed) => {
+                self.speech.note_unanswered();
+                Answer::Late
+            }
+        }
     }
 
     /// Of many who ask at once, one asks the server.
@@ -229,14 +241,10 @@ async fn ask_http(
     upstream: &Upstream,
     path: &PathAndQuery,
     carrier: Carrier,
-) -> Answer {
-    let answered = match carrier {
+) -> Option<StatusCode> {
+    match carrier {
         Carrier::Http1 => ask_http1(stream, upstream, path).await,
         Carrier::Http2 => ask_http2(stream, upstream, path).await,
-    };
-    match answered {
-        Some(status) if status.is_success() || status.is_redirection() => Answer::Good,
-        Some(_) | None => Answer::Bad,
     }
 }
 

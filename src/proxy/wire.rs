@@ -15,6 +15,9 @@ use socket2::SockRef;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, Interest, ReadBuf};
 use tokio::net::TcpStream;
 
+use super::frames::Frames;
+pub(super) use super::limits::MAX_HEAD;
+use super::target::Line;
 use crate::memory;
 
 /// What a client with prior knowledge of HTTP/2 sends first (RFC 9113, 3.4).
@@ -24,10 +27,6 @@ pub(super) const PREFACE: &[u8; 24] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// window, and the connection's is the sum of its streams': with one that adapts, both are the same, and the stream of
 /// one stalled reader stops all others of its connection. At half a millisecond inside a cluster it passes 256 MB/s.
 pub(super) const STREAM_WINDOW: u32 = 128 * 1_024;
-
-/// What is held of a head, and of a body between two sockets, on a connection of HTTP/1. Servers take heads of 8 to 64 KiB;
-/// hyper would take 400, and as much on the other side of each request.
-pub(super) const MAX_HEAD: usize = 64 * 1_024;
 
 /// What a connection may have sent since it last had no request, and may still be kept when memory is short: a prompt of
 /// usual size, or some tens of gRPC's calls.
@@ -63,25 +62,43 @@ pub(super) struct WireState {
     /// Somebody waits for the next time.
     awaited: AtomicBool,
     waiting: Mutex<Vec<Waker>>,
+    /// A request came whose response has not gone to its last byte.
+    owed: AtomicBool,
+    /// What is read next may be of a body, or of a tunnel.
+    body_due: AtomicBool,
 }
 
-/// The client's socket. Notes when bytes come, and changes none.
+/// The client's socket. Notes when bytes come, and changes none but in a target that hyper would refuse.
+#[derive(Debug)]
 pub(super) struct Wire {
     stream: TcpStream,
     state: Arc<WireState>,
-    /// The first bytes, where they had to be read to be known.
+    /// What was read and not handed on yet: the first bytes, where they had to be read to be known, and what had no room.
     prefix: Prefix,
     /// The last look for bytes found none, so whatever comes next is told: bytes, or that the client has left.
     watched: bool,
     /// Bytes lie unread that the runtime was told to forget, see [`Wire::has_left`].
     veiled: bool,
+    line: Line,
+    /// What goes out, where it is HTTP/2.
+    frames: Option<Box<Frames>>,
+    kept_back: KeptBack,
 }
 
-/// Bytes of a preface that were read here and not yet by hyper.
-#[derive(Default)]
+/// The answer of hyper's own to what is no request, which has no words.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum KeptBack {
+    Not,
+    /// Another one will be written, and the connection is open for it.
+    Yes,
+    /// It is written now.
+    Replaced,
+}
+
+/// Bytes that were read here and not yet by hyper.
+#[derive(Debug, Default)]
 struct Prefix {
-    bytes: [u8; PREFACE.len()],
-    read: usize,
+    bytes: Vec<u8>,
     taken: usize,
 }
 
@@ -94,6 +111,34 @@ impl WireState {
         self.seen.store(true, Relaxed);
         self.serving.fetch_add(1, Relaxed);
         self.head_begun.store(false, Relaxed);
+        self.owed.store(true, Relaxed);
+    }
+
+    /// Whether a body follows the head that was just read.
+    pub(super) fn expect_body(&self, expected: bool) {
+        self.body_due.store(expected, Relaxed);
+    }
+
+    /// The last request's body is read to its end.
+    pub(super) fn body_over(&self) {
+        self.body_due.store(false, Relaxed);
+    }
+
+    /// From here on it is a tunnel, one half of which may end before the other.
+    pub(super) fn leave_http(&self) {
+        self.keep_watch(false);
+        self.body_due.store(true, Relaxed);
+    }
+
+    /// Whether the next byte that is read belongs to a head of HTTP/1, and cannot belong to a body: hyper reads on although
+    /// nothing is served when it drains the body of a request that was answered early.
+    fn is_at_head(&self) -> bool {
+        !self.is_serving() && !self.is_reading_head() && !self.body_due.load(Relaxed)
+    }
+
+    /// Whether all that there was to answer has its whole answer.
+    fn owes_nothing(&self) -> bool {
+        !self.is_serving() && !self.owed.load(Relaxed)
     }
 
     /// A request and its response are over.
@@ -158,6 +203,9 @@ impl WireState {
     }
 
     fn note_flushed(&self) {
+        if !self.is_serving() {
+            self.owed.store(false, Relaxed);
+        }
         self.flushes.fetch_add(1, SeqCst);
         if self.awaited.load(SeqCst) {
             let mut waiting = self.lock();
@@ -191,7 +239,25 @@ impl Wire {
             prefix: Prefix::default(),
             watched: false,
             veiled: false,
+            line: Line::default(),
+            frames: None,
+            kept_back: KeptBack::Not,
         }
+    }
+
+    /// It is one of HTTP/2, whose frames are watched on their way out.
+    pub(super) fn watch(&mut self, frames: Frames) {
+        self.frames = Some(Box::new(frames));
+    }
+
+    /// Whether an answer of hyper's own was kept back, so that a client still waits for one.
+    pub(super) fn has_kept_back(&self) -> bool {
+        self.kept_back == KeptBack::Yes
+    }
+
+    /// What is written from now on is the answer.
+    pub(super) fn answer_at_last(&mut self) {
+        self.kept_back = KeptBack::Replaced;
     }
 
     /// Waits until the first bytes say which HTTP this is. Whoever ends at once, or in the middle of the preface, is
@@ -204,18 +270,53 @@ impl Wire {
         }
         // A peek would return the same part again and again.
         loop {
-            let read = self
-                .stream
-                .read(&mut self.prefix.bytes[self.prefix.read..])
-                .await?;
-            self.prefix.read += read;
+            let had = self.prefix.bytes.len();
+            let room = &mut first[..PREFACE.len() - had];
+            let read = self.stream.read(room).await?;
+            self.prefix.bytes.extend_from_slice(&room[..read]);
             self.state.note_read(read);
-            let sniffed = &self.prefix.bytes[..self.prefix.read];
-            match carrier_of(sniffed) {
-                Some(carrier) => return Ok(carrier),
-                None if read == 0 => return Ok(Carrier::Http1),
-                None => {}
+            let carrier = match carrier_of(&self.prefix.bytes) {
+                None if read > 0 => continue,
+                known => known.unwrap_or(Carrier::Http1),
+            };
+            if carrier == Carrier::Http1
+                && let Some(encoded) = self.line.pass(&self.prefix.bytes)
+            {
+                self.prefix.bytes = encoded;
             }
+            return Ok(carrier);
+        }
+    }
+
+    /// What was read behind `before` is of HTTP/1: what hyper would not take of a target is encoded.
+    fn encode(&mut self, buf: &mut ReadBuf<'_>, before: usize) {
+        if self.line == Line::Done {
+            return;
+        }
+        if let Some(encoded) = self.line.pass(&buf.filled()[before..]) {
+            buf.set_filled(before);
+            self.prefix = Prefix {
+                bytes: encoded,
+                taken: 0,
+            };
+            self.prefix.move_to(buf);
+        }
+    }
+
+    /// Whether hyper writes an answer of its own: one that nobody here has given. It is known by that nothing is owed; that it
+    /// looks like one is seen to, so that nothing else can ever be lost.
+    fn keeps_back(&self, bytes: &[u8]) -> bool {
+        self.frames.is_none()
+            && self.kept_back != KeptBack::Replaced
+            && self.state.owes_nothing()
+            && bytes.starts_with(b"HTTP/1.")
+            && bytes.get(8..10) == Some(b" 4")
+            && bytes.ends_with(b"\r\n\r\n")
+    }
+
+    fn note_frames(&mut self, bufs: &[io::IoSlice<'_>], written: &Poll<io::Result<usize>>) {
+        if let (Some(frames), Poll::Ready(Ok(written))) = (&mut self.frames, written) {
+            frames.pass(bufs, *written);
         }
     }
 
@@ -305,7 +406,7 @@ impl AsyncRead for Wire {
         cx: &mut Context<'_>,
         buf: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.prefix.taken < self.prefix.read {
+        if !self.prefix.bytes.is_empty() {
             self.prefix.move_to(buf);
             return Poll::Ready(Ok(()));
         }
@@ -322,7 +423,13 @@ impl AsyncRead for Wire {
         self.watched = false;
         let read = buf.filled().len() - before;
         if read > 0 {
+            if self.state.is_at_head() {
+                self.line = Line::Start;
+            }
             self.state.note_read(read);
+            if self.frames.is_none() {
+                self.encode(buf, before);
+            }
         }
         Poll::Ready(Ok(()))
     }
@@ -334,7 +441,12 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         buf: &[u8],
     ) -> Poll<io::Result<usize>> {
+        if self.keeps_back(buf) {
+            self.kept_back = KeptBack::Yes;
+            return Poll::Ready(Ok(buf.len()));
+        }
         let written = Pin::new(&mut self.stream).poll_write(cx, buf);
+        self.note_frames(&[io::IoSlice::new(buf)], &written);
         self.note_written(written, cx)
     }
 
@@ -343,7 +455,14 @@ impl AsyncWrite for Wire {
         cx: &mut Context<'_>,
         bufs: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
+        if let [only] = bufs
+            && self.keeps_back(only)
+        {
+            self.kept_back = KeptBack::Yes;
+            return Poll::Ready(Ok(only.len()));
+        }
         let written = Pin::new(&mut self.stream).poll_write_vectored(cx, bufs);
+        self.note_frames(bufs, &written);
         self.note_written(written, cx)
     }
 
@@ -361,6 +480,9 @@ impl AsyncWrite for Wire {
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if self.has_kept_back() {
+            return Poll::Ready(Ok(()));
+        }
         Pin::new(&mut self.stream).poll_shutdown(cx)
     }
 }
@@ -369,10 +491,13 @@ impl AsyncWrite for Wire {
 
 impl Prefix {
     fn move_to(&mut self, buf: &mut ReadBuf<'_>) {
-        let left = &self.bytes[self.taken..self.read];
+        let left = &self.bytes[self.taken..];
         let fits = left.len().min(buf.remaining());
         buf.put_slice(&left[..fits]);
         self.taken += fits;
+        if self.taken == self.bytes.len() {
+            *self = Self::default();
+        }
     }
 }
 
@@ -404,8 +529,7 @@ mod tests {
     #[test]
     fn a_prefix_is_handed_on_in_the_pieces_that_fit() {
         let mut prefix = Prefix {
-            bytes: *PREFACE,
-            read: 5,
+            bytes: PREFACE[..5].to_vec(),
             taken: 0,
         };
         let mut room = [0; 3];
@@ -415,5 +539,6 @@ mod tests {
         buf.clear();
         prefix.move_to(&mut buf);
         assert_eq!(buf.filled(), b" *");
+        assert!(prefix.bytes.is_empty());
     }
 }

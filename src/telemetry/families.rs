@@ -2,7 +2,9 @@
 
 mod samples;
 
-use self::samples::{by, flag, of_fleet, of_latencies, of_requests, of_server, one, option};
+use self::samples::{
+    by, flag, of_fleet, of_latencies, of_refused_heads, of_requests, of_server, one, option,
+};
 use super::family::{Family, Kind, Sample, Value};
 use crate::lifecycle::Phase;
 use crate::telemetry::Readings;
@@ -70,6 +72,12 @@ pub(super) static FAMILIES: &[Family] = &[
                 )
             })
         },
+    ),
+    family(
+        "request_heads_refused",
+        Kind::Counter,
+        "Requests refused for their head, by reason; most of them never became a request that is counted",
+        of_refused_heads,
     ),
     family(
         "responses",

@@ -62,6 +62,8 @@ pub struct Requests {
     pub upstream_failed: u64,
     /// Requests answered without the upstream.
     pub refused: u64,
+    /// Heads that were refused, by reason.
+    pub refused_heads: Vec<(&'static str, u64)>,
     /// Requests in flight now.
     pub in_flight: u64,
     /// Those of them that wait for a place at the server.

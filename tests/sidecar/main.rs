@@ -18,6 +18,7 @@ mod leaving;
 mod model_server;
 mod pod;
 mod proxy;
+mod refusals;
 mod retirement;
 mod scripted;
 mod stalled;

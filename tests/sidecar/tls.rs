@@ -91,21 +91,40 @@ async fn answer(mut stream: TcpStream, manner: Manner) {
 }
 
 #[tokio::test]
-async fn a_server_of_tls_is_not_ready_whatever_it_answers_to_plain_text() {
+async fn a_server_of_tls_is_never_ready_whatever_it_answers_to_plain_text() {
     for manner in [Manner::Alert, Manner::End, Manner::Silence] {
-        for protocol in [Protocol::Auto, Protocol::Http1, Protocol::H2c] {
-            for probe in ["tcp", "http:/health"] {
-                let server = Server::of(manner).await;
-                let pod = Pod::start(server.address, |settings| {
-                    settings.protocol = protocol;
-                    settings.probe = probe.parse::<Probe>().expect("a probe");
-                });
-                let mut health = pod.proxy.upstream();
-                let first = health.wait_for(|health| *health != Health::Starting);
-                let first = *crate::pod::within(first).await.expect("the proxy lives");
-                assert_eq!(first, Health::Tls, "{manner:?}, {protocol:?}, {probe}");
-                assert!(!pod.proxy.is_ready());
+        for probe in ["tcp", "http:/health"] {
+            let server = Server::of(manner).await;
+            let pod = Pod::start(server.address, |settings| {
+                settings.probe = probe.parse::<Probe>().expect("a probe");
+            });
+            let mut health = pod.proxy.upstream();
+            let first = health.wait_for(|health| *health != Health::Starting);
+            let first = *crate::pod::within(first).await.expect("the proxy lives");
+            assert_eq!(first, Health::Tls, "{manner:?}, {probe}");
+            assert!(!pod.proxy.is_ready());
+        }
+    }
+}
+
+/// Where it was said what a server speaks, it is asked when what was said does not help.
+#[tokio::test]
+async fn a_server_of_tls_of_which_something_else_was_said_is_found_out() {
+    for manner in [Manner::Alert, Manner::End] {
+        for protocol in [Protocol::Http1, Protocol::H2c] {
+            let server = Server::of(manner).await;
+            let by_path = Pod::start(server.address, |settings| {
+                settings.protocol = protocol;
+                settings.probe = "http:/health".parse().expect("a probe");
+            });
+            by_path.becomes(Health::Tls).await;
+            let pod = Pod::start(server.address, |settings| settings.protocol = protocol);
+            pod.becomes(Health::Ready).await;
+            for _time in 0..2 {
+                let answer = pod.client().await.get("/").await.expect("answered");
+                assert_eq!(answer.status, 502, "{manner:?}, {protocol:?}");
             }
+            pod.becomes(Health::Tls).await;
         }
     }
 }

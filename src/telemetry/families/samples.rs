@@ -33,6 +33,17 @@ pub(super) fn by<const N: usize>(
         .collect()
 }
 
+pub(super) fn of_refused_heads(readings: &Readings) -> Vec<Sample> {
+    let requests = readings.requests.iter();
+    requests
+        .flat_map(|requests| &requests.refused_heads)
+        .map(|(reason, count)| Sample {
+            label: Some(("reason", reason)),
+            value: Value::Number(*count as f64),
+        })
+        .collect()
+}
+
 pub(super) fn of_requests(readings: &Readings, read: fn(&Requests) -> f64) -> Vec<Sample> {
     option(readings.requests.as_ref().map(read))
 }

@@ -15,6 +15,7 @@ fn everything() -> Readings {
             arrivals: 10,
             completed: 7,
             responses: [0, 7, 0, 0, 2],
+            refused_heads: vec![("target", 1)],
             took: Latencies {
                 service: [Duration::from_millis(1), Duration::from_millis(1_500)]
                     .into_iter()
