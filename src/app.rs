@@ -170,10 +170,15 @@ impl Sidecar {
         let admission = Arc::new(proxy::Admission::new(self.config.limit));
         let connections = Arc::<proxy::Connections>::default();
         let mut proxies = Vec::new();
-        for (route, listener) in self.config.routes.iter().zip(listeners) {
+        for (index, (route, listener)) in self.config.routes.iter().zip(listeners).enumerate() {
             let settings = proxy::Settings {
                 protocol: self.config.upstream_protocol,
-                probe: self.probe(),
+                // The path is the first server's, whose answer is the pod's readiness.
+                probe: if index == 0 {
+                    self.probe()
+                } else {
+                    proxy::Probe::Tcp
+                },
                 admission: Arc::clone(&admission),
                 connections: Arc::clone(&connections),
                 propagation: self.config.propagation,

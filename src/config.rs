@@ -53,7 +53,7 @@ pub struct Given {
     )]
     pub upstream_protocol: String,
 
-    /// When the inference server counts as ready: `tcp`, or `http:/path` for a 2xx answer
+    /// When the inference server counts as ready, by the first --upstream alone: `tcp`, or `http:/path` for a 2xx answer
     #[arg(
         long,
         env = "SIDESCALE_UPSTREAM_READY",

@@ -18,6 +18,7 @@ mod account;
 mod admission_policy;
 mod admitted;
 mod ahead;
+mod carried;
 mod cel;
 mod companions;
 mod deletion_costs;
@@ -26,6 +27,7 @@ mod edits;
 mod ending;
 mod engines;
 mod fit;
+mod free;
 mod kustomize;
 mod lead;
 mod network;
@@ -37,10 +39,12 @@ mod prospect;
 mod requests;
 mod resources;
 mod rights;
+mod selection;
 mod server;
 mod services;
 mod settings;
 mod sidecar;
+mod speech;
 mod steps;
 mod task;
 mod verdict;
@@ -60,11 +64,12 @@ use self::network::Isolation;
 pub use self::network::Network;
 pub use self::observed::{Observed, enough_grace};
 pub use self::prospect::Prospect;
+pub use self::selection::Selector;
+use self::selection::passed_over;
 use self::services::Service;
 use self::settings::ORIGINAL;
 use self::steps::injected;
 pub use self::verdict::{Note, Refusal};
-pub use self::workload::Selector;
 use self::workload::described;
 
 /// Where the annotation stands that holds what was before.
@@ -111,7 +116,8 @@ struct Surroundings {
 pub fn inject(sources: &[Source], options: &Options) -> Result<Output, Vec<Refusal>> {
     let mut documents = read_all(sources)?;
     let surroundings = Surroundings::of(&documents);
-    let (mut refusals, mut notes, mut prospects) = (Vec::new(), Vec::new(), Vec::new());
+    let mut notes = passed_over(&documents, options);
+    let (mut refusals, mut prospects) = (Vec::new(), Vec::new());
     let mut companions: Vec<(usize, Vec<Value>)> = Vec::new();
     for (index, document) in documents.iter_mut().enumerate() {
         let mut objects: Vec<Value> = document.objects().into_iter().cloned().collect();

@@ -154,27 +154,22 @@ impl Shared {
         candidacy.as_ref().is_none_or(Candidacy::may_write)
     }
 
-    /// Whether every server behind a proxy answers; if not, why.
+    /// Whether the server behind the first proxy answers; if not, why. The others are not waited for: Triton without gRPC never
+    /// opens its second port, and the pod serves all the same. Requests to a closed one get 503 from their own proxy.
     pub(super) fn answers(&self) -> Result<(), String> {
-        for proxy in &self.proxies {
-            match *proxy.upstream().borrow() {
-                Health::Ready => {}
-                Health::Starting => {
-                    return Err("the inference server does not answer yet".to_owned());
-                }
-                Health::Down => return Err("the inference server answers no more".to_owned()),
-                // What does not pass through here may be encrypted.
-                Health::Tls if self.is_passive() => {}
-                Health::Tls => {
-                    return Err(
-                        "the inference server answers plain HTTP as one of TLS does: is this TLS? (let it speak plain \
-                         HTTP to this pod alone, and end TLS in front of it)"
-                            .to_owned(),
-                    );
-                }
-            }
+        let health = self.proxies.first().map(|proxy| *proxy.upstream().borrow());
+        match health {
+            None | Some(Health::Ready) => Ok(()),
+            Some(Health::Starting) => Err("the inference server does not answer yet".to_owned()),
+            Some(Health::Down) => Err("the inference server answers no more".to_owned()),
+            // What does not pass through here may be encrypted.
+            Some(Health::Tls) if self.is_passive() => Ok(()),
+            Some(Health::Tls) => Err(
+                "the inference server answers plain HTTP as one of TLS does: is this TLS? (let it speak plain HTTP to this \
+                 pod alone, and end TLS in front of it)"
+                    .to_owned(),
+            ),
         }
-        Ok(())
     }
 
     pub(super) fn phase(&self) -> Phase {

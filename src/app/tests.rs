@@ -1,6 +1,7 @@
 //! One whole sidecar against the embedded API server: which Deployment it takes part for, and what is left of a leader.
 
 mod lead;
+mod pairs;
 mod passive;
 
 use std::time::Duration;

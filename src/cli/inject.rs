@@ -17,8 +17,7 @@ use crate::survey::survey;
 
 /// The image of this version.
 pub(super) const IMAGE: &str = concat!("ghcr.io/sidescale/sidescale:", env!("CARGO_PKG_VERSION"));
-const NOBODY: &str =
-    "nothing asks for a sidecar: annotate a workload with sidescale.dev/inject: \"true\"";
+const NOBODY: &str = "nothing asks for a sidecar: annotate a workload with sidescale.dev/inject: \"true\", or pick it with --selector";
 /// What a folder's manifests end with.
 const MANIFESTS: [&str; 3] = ["yaml", "yml", "json"];
 
@@ -38,7 +37,7 @@ pub(super) struct Inject {
     #[arg(long)]
     classic: bool,
 
-    /// Inject workloads with these labels, too: `app=bert,tier=gpu`
+    /// Inject workloads with these labels, or with pods of these labels, too: `app=bert,tier=gpu`
     #[arg(long, value_name = "LABELS", value_parser = Selector::parse)]
     selector: Option<Selector>,
 
@@ -100,9 +99,9 @@ Annotations of the workload or its template, all with the prefix sidescale.dev/:
   inject             \"true\": add the sidecar; \"false\": do not, whatever --selector says
   container          name of the server's container, where it is not the only one, the only one with a GPU or with a port
   ports              names or numbers of the ports that carry requests, comma-separated; default: what the Services target
-  listen-port        the sidecar's port for the first named one, the others count up; default 8080
-  admin-port         default 9090
-  member-port        default 9190
+  listen-port        the sidecar's port for the first named one, the others count up; default: the next free one from 8080
+  admin-port         default: the next free one from 9090
+  member-port        default: the next free one from 9190
   server-port        where the server goes when a Service targets its number; default: 10000 above
   port-flag          the server's flag for its port, such as --port; known of vLLM, SGLang, Triton, TGI, llama.cpp, uvicorn
   port-env           the server's variable for its port
@@ -154,6 +153,7 @@ impl Inject {
         let mut component = component.map_err(|refusals| refused(&refusals))?;
         compare(live, &component.prospects, &mut component.notes)?;
         if component.changed == 0 {
+            say(&component.notes);
             return input(NOBODY);
         }
         std::fs::create_dir_all(&folder)

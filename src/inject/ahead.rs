@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use super::admission_policy;
 use super::documents::{self, Document, Source};
 use super::prospect::Prospect;
+use super::selection::passed_over;
 use super::settings::{INJECT, PREFIX, Settings};
 use super::steps::{asked, take};
 use super::task::Task;
@@ -33,7 +34,8 @@ pub fn ahead(sources: &[Source], options: &Options, wanted: Ahead) -> Result<Out
     };
     let documents = read_all(sources)?;
     let surroundings = Surroundings::of(&documents);
-    let (mut refusals, mut notes, mut prospects) = (Vec::new(), Vec::new(), Vec::new());
+    let mut notes = passed_over(&documents, options);
+    let (mut refusals, mut prospects) = (Vec::new(), Vec::new());
     let mut out = Vec::new();
     for document in &documents {
         for object in document.objects() {

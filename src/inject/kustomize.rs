@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 
 use super::documents::{self, Document, Source};
 use super::prospect::Prospect;
+use super::selection::passed_over;
 use super::steps::{Injected, injected};
 use super::verdict::{Note, Refusal};
 use super::workload::Workload;
@@ -27,6 +28,7 @@ pub fn component(sources: &[Source], options: &Options) -> Result<Component, Vec
     let documents = read_all(sources)?;
     let surroundings = Surroundings::of(&documents);
     let (mut refusals, mut component) = (Vec::new(), Parts::default());
+    component.notes = passed_over(&documents, options);
     for document in &documents {
         for object in document.objects() {
             match injected(object, &surroundings, options) {

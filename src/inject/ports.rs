@@ -10,7 +10,9 @@ use std::collections::BTreeMap;
 
 use serde_json::json;
 
+use super::carried::carried;
 use super::engines::move_server;
+use super::free::{self, Free};
 use super::services::{Service, Target, is_metrics};
 use super::task::{Container, Task, containers, declared};
 use super::workload::Kind;
@@ -33,22 +35,32 @@ pub(super) struct Route {
     /// What the server's was before.
     pub(super) was: u16,
     name: Option<String>,
+    /// The sidecar has taken the server's number.
+    by_number: bool,
 }
 
 /// Decides which ports carry requests and who listens where, and writes it.
 pub(super) fn hand_over(task: &mut Task, services: &[Service]) -> Vec<Route> {
-    let found = found(task, services);
+    let found = carried(task, services);
     let passive = task.settings.passive;
+    let mut free = Free::beside(task, found.iter().map(|(number, _)| *number));
+    free::settle_own(task, &mut free);
     let mut routes = Vec::new();
     let mut next = task.settings.listen_port;
+    let mut is_written = task.settings.is_written("listen-port");
     for (number, (name, by_number)) in found {
-        let away = || number.checked_add(AWAY).unwrap_or_else(|| number - AWAY);
-        let (listen, upstream) = if by_number && !passive {
-            (number, task.settings.server_port.unwrap_or_else(away))
+        let by_number = by_number && !passive;
+        let (listen, upstream) = if by_number {
+            let given = task.settings.server_port;
+            (number, given.unwrap_or_else(|| free.take(away(number))))
         } else {
-            let listen = next;
-            // Past the last port it is the first route's again, which is refused.
-            next = next.checked_add(1).unwrap_or(task.settings.listen_port);
+            // The first one is where somebody wrote that it is, and refused where that is taken.
+            let listen = if std::mem::take(&mut is_written) {
+                next
+            } else {
+                free.take(next)
+            };
+            next = listen.checked_add(1).unwrap_or(task.settings.listen_port);
             (listen, number)
         };
         routes.push(Route {
@@ -56,6 +68,7 @@ pub(super) fn hand_over(task: &mut Task, services: &[Service]) -> Vec<Route> {
             upstream,
             was: number,
             name,
+            by_number,
         });
         if passive {
             break;
@@ -68,6 +81,11 @@ pub(super) fn hand_over(task: &mut Task, services: &[Service]) -> Vec<Route> {
         let_listen(task, &routes);
     }
     routes
+}
+
+/// Where a server goes that gives `number` up.
+fn away(number: u16) -> u16 {
+    number.checked_add(AWAY).unwrap_or_else(|| number - AWAY)
 }
 
 /// A number belongs to whoever listens there, so its sidecar and its server have to come and go together: at admission,
@@ -108,7 +126,10 @@ fn let_listen(task: &mut Task, routes: &[Route]) {
 }
 
 /// The server's ports that carry requests: number, name, and whether somebody knows the number.
-fn found(task: &mut Task, services: &[Service]) -> BTreeMap<u16, (Option<String>, bool)> {
+pub(super) fn found(
+    task: &mut Task,
+    services: &[Service],
+) -> BTreeMap<u16, (Option<String>, bool)> {
     let server = task.in_server("").clone();
     let container = Container {
         name: &task.server.clone(),
@@ -211,11 +232,10 @@ fn refuse_collisions(task: &mut Task, routes: &[Route]) {
     let mut wanted: Vec<(u16, String)> = Vec::new();
     for route in routes {
         // Where the number stays, the server gives it up.
-        if route.listen != route.was {
-            wanted.push((route.listen, "sidescale.dev/listen-port".to_owned()));
-        }
-        if route.upstream != route.was {
+        if route.by_number {
             wanted.push((route.upstream, "sidescale.dev/server-port".to_owned()));
+        } else {
+            wanted.push((route.listen, "sidescale.dev/listen-port".to_owned()));
         }
     }
     wanted.push((
@@ -249,9 +269,14 @@ fn refuse_collisions(task: &mut Task, routes: &[Route]) {
         taken.entry(port).or_insert(setting);
     }
     for (holder, port, setting) in collisions {
+        let whose = if setting.ends_with("server-port") {
+            "server"
+        } else {
+            "sidecar"
+        };
         task.refuse(
             "ports",
-            format!("{port} is taken by {holder} and wanted for the sidecar"),
+            format!("{port} is taken by {holder} and wanted for the {whose}"),
             format!("set another one with the annotation {setting}"),
         );
     }

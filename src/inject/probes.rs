@@ -6,10 +6,10 @@
 use serde_json::{Value, json};
 
 use super::ports::Route;
-use super::task::Task;
+use super::task::{Task, declared};
 
 /// How a probe or a hook reaches a port.
-const CALLS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
+pub(super) const CALLS: [&str; 3] = ["httpGet", "tcpSocket", "grpc"];
 /// What may call the server's ports.
 pub(super) const CALLERS: [&str; 5] = [
     "/startupProbe",
@@ -23,22 +23,13 @@ pub(super) const CALLERS: [&str; 5] = [
 pub(super) fn hand_over(task: &mut Task, names: &[(String, u16)], routes: &[Route]) -> String {
     follow(task, names, routes);
     let probe = task.in_server("/readinessProbe").clone();
+    // The sidecar asks its first route, which is the one that the probe asks, if any is.
     let is_route = |call: &Value| {
-        let port = call["port"].as_u64();
-        routes
-            .iter()
-            .any(|route| port == Some(route.upstream.into()))
+        let first = routes.first().map(|route| route.upstream.into());
+        first.is_some() && call["port"].as_u64() == first
     };
     let http = &probe["httpGet"];
-    let ready = if is_route(http) && http["scheme"] == "HTTPS" {
-        let at = task.server_words(".readinessProbe.httpGet.scheme");
-        task.refuse(
-            &at,
-            "the server speaks TLS, which the sidecar does not",
-            "let the server speak plain HTTP within the pod, or set sidescale.dev/data-path: passive",
-        );
-        None
-    } else if is_route(http) && routes.len() == 1 && is_plain(http) {
+    let ready = if is_route(http) && is_plain(http) {
         let path = http["path"].as_str().unwrap_or("/");
         Some(format!("http:{path}"))
     } else if is_route(&probe["tcpSocket"]) {
@@ -59,6 +50,22 @@ pub(super) fn hand_over(task: &mut Task, names: &[(String, u16)], routes: &[Rout
     let edited = task.edits.remove(&at);
     task.check(edited);
     ready
+}
+
+/// The port of `numbers` whose answer makes the pod ready: that which readiness asks, else startup, else liveness.
+pub(super) fn asked(server: &Value, numbers: &[u16]) -> Option<u16> {
+    let mut calls = ["readinessProbe", "startupProbe", "livenessProbe"]
+        .iter()
+        .flat_map(|probe| CALLS.iter().map(|call| &server[*probe][*call]["port"]));
+    calls.find_map(|port| {
+        let named = port.as_str().and_then(|wanted| {
+            let mut ports = declared(server);
+            ports.find(|(name, _)| *name == Some(wanted))
+        });
+        let number = named.map(|(_, number)| number);
+        let number = number.or_else(|| u16::try_from(port.as_u64()?).ok());
+        number.filter(|number| numbers.contains(number))
+    })
 }
 
 /// Lets what called a port of the server by a name or a number that the sidecar has now call the server still.

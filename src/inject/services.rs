@@ -14,13 +14,23 @@ pub(super) struct Service {
     namespace: Option<String>,
     selector: BTreeMap<String, String>,
     headless: bool,
+    /// Whoever stands before it has been given a certificate.
+    pub(super) ends_tls: bool,
     ports: Vec<ServicePort>,
 }
 
 #[derive(Clone, Debug)]
 struct ServicePort {
     name: Option<String>,
+    app_protocol: Option<String>,
     target: Target,
+}
+
+/// What a Service calls a port.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Said<'a> {
+    pub(super) name: Option<&'a str>,
+    pub(super) app_protocol: Option<&'a str>,
 }
 
 /// Where a Service sends requests.
@@ -44,6 +54,9 @@ impl Service {
             return None;
         }
         let ports = spec["ports"].as_array().into_iter().flatten();
+        let annotations = strings(&object["metadata"]["annotations"]);
+        let is_certificate = |key: &String| key.contains("ssl-cert") || key.contains("tls-cert");
+        let ends_tls = annotations.keys().any(is_certificate);
         Some(Self {
             name: object["metadata"]["name"]
                 .as_str()
@@ -52,6 +65,7 @@ impl Service {
             namespace: text(&object["metadata"]["namespace"]),
             selector,
             headless: spec["clusterIP"] == "None",
+            ends_tls,
             ports: ports.filter_map(ServicePort::of).collect(),
         })
     }
@@ -67,6 +81,25 @@ impl Service {
     /// Clients of a headless Service connect to the pods themselves, by whatever port they were told.
     pub(super) fn is_headless(&self) -> bool {
         self.headless
+    }
+
+    /// What it calls the server's port of this `number`, of whose names `names` tells.
+    pub(super) fn words_of<'a>(
+        &'a self,
+        names: &[(String, u16)],
+        number: u16,
+    ) -> impl Iterator<Item = Said<'a>> {
+        let is_it = |port: &&ServicePort| match &port.target {
+            Target::Name(wanted) => names
+                .iter()
+                .any(|(name, of)| name == wanted && *of == number),
+            Target::Number(wanted) => *wanted == number,
+        };
+        let ports: Vec<&ServicePort> = self.ports.iter().filter(is_it).collect();
+        ports.into_iter().map(|port| Said {
+            name: port.name.as_deref(),
+            app_protocol: port.app_protocol.as_deref(),
+        })
     }
 
     /// What of `server`'s ports it sends requests to; where only metrics are shown is not among them.
@@ -111,6 +144,7 @@ impl ServicePort {
         };
         Some(Self {
             name: text(&port["name"]),
+            app_protocol: text(&port["appProtocol"]),
             target: target?,
         })
     }

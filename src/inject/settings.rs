@@ -1,5 +1,6 @@
 //! What the annotations of a workload say about its sidecar.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use serde_json::Value;
@@ -51,6 +52,8 @@ pub(super) struct Settings {
     pub(super) policy: Option<String>,
     /// The leader may write which pods go first.
     pub(super) deletion_costs: bool,
+    /// The annotations that somebody wrote, without their prefix.
+    written: BTreeSet<String>,
 }
 
 // === impl Settings ===
@@ -72,6 +75,7 @@ impl Default for Settings {
             hook_is_composed: false,
             policy: None,
             deletion_costs: false,
+            written: BTreeSet::new(),
         }
     }
 }
@@ -98,6 +102,7 @@ impl Settings {
                     ));
                     continue;
                 };
+                settings.written.insert(name.to_owned());
                 if let Err((reason, remedy)) = settings.take(name, text) {
                     refusals.push(Refusal::new(place, reason, remedy));
                 }
@@ -108,6 +113,11 @@ impl Settings {
         } else {
             Err(refusals)
         }
+    }
+
+    /// Whether a person decided this, and not a default.
+    pub(super) fn is_written(&self, name: &str) -> bool {
+        self.written.contains(name)
     }
 
     fn take(&mut self, name: &str, text: &str) -> Result<(), Wrong> {

@@ -11,7 +11,7 @@ use super::verdict::{Note, Refusal};
 use super::workload::{Kind, Workload, described, is_asked};
 use super::{
     ORIGINAL_AT, Options, Surroundings, account, companions, deletion_costs, ending, lead, network,
-    owners, ports, probes, resources, restore, server, sidecar,
+    owners, ports, probes, resources, restore, server, sidecar, speech,
 };
 
 /// A workload with its sidecar.
@@ -109,6 +109,7 @@ fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec
         return Vec::new();
     }
     let isolated = network::check(task, &surroundings.isolations, &routes);
+    speech::refuse_tls(task, &surroundings.services, &names, &routes);
     let ready = probes::hand_over(task, &names, &routes);
     let ending = ending::prepare(task);
     task.grace = ending.grace;

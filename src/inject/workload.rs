@@ -4,6 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::Value;
 
+use super::selection::Selector;
 use super::settings::{INJECT, is_true};
 use super::verdict::Refusal;
 
@@ -35,14 +36,10 @@ pub(super) struct Workload {
     pub(super) selector: Value,
 }
 
-/// Labels that must be there, all of them.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Selector(BTreeMap<String, String>);
-
 // === impl Kind ===
 
 impl Kind {
-    fn of(object: &Value) -> Option<Self> {
+    pub(super) fn of(object: &Value) -> Option<Self> {
         let group = object["apiVersion"].as_str()?.rsplit_once('/');
         match (group.map(|(group, _)| group), object["kind"].as_str()?) {
             (Some("apps"), "Deployment") => Some(Self::Deployment),
@@ -115,39 +112,6 @@ impl Workload {
     }
 }
 
-// === impl Selector ===
-
-impl Selector {
-    /// `app=bert,tier=gpu`.
-    pub fn parse(text: &str) -> Result<Self, String> {
-        let mut labels = BTreeMap::new();
-        for part in text.split(',') {
-            let pair = part.split_once('=').map(|(key, value)| {
-                // kubectl takes both.
-                (key.trim(), value.strip_prefix('=').unwrap_or(value).trim())
-            });
-            match pair {
-                Some((key, value)) if !key.is_empty() && !key.ends_with('!') => {
-                    labels.insert(key.to_owned(), value.to_owned());
-                }
-                _ => {
-                    return Err(format!(
-                        "{part:?} is no label; write `key=value`, several with commas between them"
-                    ));
-                }
-            }
-        }
-        Ok(Self(labels))
-    }
-
-    fn matches(&self, labels: &BTreeMap<String, String>) -> bool {
-        let Self(wanted) = self;
-        wanted
-            .iter()
-            .all(|(key, value)| labels.get(key) == Some(value))
-    }
-}
-
 /// Whether somebody wants a sidecar in `object`.
 pub(super) fn is_asked(object: &Value, selector: Option<&Selector>) -> Result<bool, Refusal> {
     let template = &object["spec"]["template"]["metadata"]["annotations"];
@@ -161,8 +125,7 @@ pub(super) fn is_asked(object: &Value, selector: Option<&Selector>) -> Result<bo
             )
         });
     }
-    let labels = strings(&object["metadata"]["labels"]);
-    Ok(selector.is_some_and(|selector| selector.matches(&labels)))
+    Ok(selector.is_some_and(|selector| selector.picks(object)))
 }
 
 /// What objects of this workload's fleet are called.
