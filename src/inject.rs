@@ -18,16 +18,19 @@ mod account;
 mod admission_policy;
 mod admitted;
 mod ahead;
+mod callers;
 mod carried;
 mod cel;
 mod companions;
 mod deletion_costs;
 mod documents;
+mod doors;
 mod edits;
 mod ending;
 mod engines;
 mod fit;
 mod free;
+mod kinds;
 mod kustomize;
 mod lead;
 mod network;
@@ -227,6 +230,7 @@ fn finish(
     changed: usize,
 ) -> Result<Output, Vec<Refusal>> {
     let manifests = documents::write(documents).map_err(|refusal| vec![refusal])?;
+    notes.extend(documents::unread(documents));
     if let Some(document) = documents.iter().find(|document| document.is_changed) {
         notes.push(Note {
             place: document.place.clone(),
@@ -251,6 +255,7 @@ impl Surroundings {
             services: objects
                 .iter()
                 .filter_map(|object| Service::of(object))
+                .chain(objects.iter().flat_map(|object| doors::of(object)))
                 .collect(),
             isolations: objects
                 .iter()

@@ -97,18 +97,22 @@ enum Where {
 const ANNOTATIONS: &str = "\
 Annotations of the workload or its template, all with the prefix sidescale.dev/:
   inject             \"true\": add the sidecar; \"false\": do not, whatever --selector says
-  container          name of the server's container, where it is not the only one, the only one with a GPU or with a port
+  container          name of the server's container, where it is not the only one, the only one that declares what the
+                     Services target, the only one with an accelerator or with a port
   ports              names or numbers of the ports that carry requests, comma-separated; default: what the Services target
   listen-port        the sidecar's port for the first named one, the others count up; default: the next free one from 8080
   admin-port         default: the next free one from 9090
   member-port        default: the next free one from 9190
-  server-port        where the server goes when a Service targets its number; default: 10000 above
-  port-flag          the server's flag for its port, such as --port; known of vLLM, SGLang, Triton, TGI, llama.cpp, uvicorn
+  server-port        where the server goes when a Service targets its number; default: 10000 above, or below where
+                     that would be 32768 or more, and the next free one from there
+  port-flag          the server's flag for its port, such as --port, where it is not known (two dozen servers are) and no
+                     --port or PORT says the number
   port-env           the server's variable for its port
   upstream-protocol  auto, http1 or h2c
   data-path          passive: nothing in front of the server, its own metrics tell the load
   grace              how long a drain may take; default: what terminationGracePeriodSeconds leaves, at least 50s
   prestop-composed   \"true\": the server's own preStop hook waits for http://127.0.0.1:9090/api/v1/drained
+  run-as-user        the sidecar's user, default 65532; \"namespace\": whom the namespace says (OpenShift)
   deletion-costs     \"true\": pods that go are marked instead of turned unready; needs a policy of the cluster, which comes with it
   policy             ConfigMap with the policy; default: one in `observe` is made";
 

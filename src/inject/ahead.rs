@@ -57,6 +57,7 @@ pub fn ahead(sources: &[Source], options: &Options, wanted: Ahead) -> Result<Out
     if !refusals.is_empty() {
         return Err(refusals);
     }
+    notes.extend(documents::unread(&documents));
     let manifests = documents::write(&out).map_err(|refusal| vec![refusal])?;
     Ok(Output {
         manifests,

@@ -1,11 +1,15 @@
 //! Manifests as they come: files with many documents, lists in them, and what is not ours to touch.
 //!
 //! A document that nothing is changed in goes on as it was written, comments included. One that is changed is written
-//! anew, without them.
+//! anew, without them. One that cannot be read (a key that stands there twice, what a template has left) goes on as well,
+//! unless it speaks of sidescale.
 
+use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
+use serde_saphyr::DoubleQuoted;
 
-use super::verdict::Refusal;
+use super::settings::PREFIX;
+use super::verdict::{Note, Refusal};
 
 /// One text with manifests.
 #[derive(Clone, Debug)]
@@ -23,9 +27,15 @@ pub(super) struct Document {
     pub(super) place: String,
     /// As it was written.
     text: String,
+    /// `null`, where it could not be read.
     pub(super) content: Value,
+    /// Why it could not be read.
+    unread: Option<String>,
     pub(super) is_changed: bool,
 }
+
+/// A value as its YAML is written.
+struct Written<'a>(&'a Value);
 
 // === impl Document ===
 
@@ -35,6 +45,7 @@ impl Document {
             place: place.to_owned(),
             text: String::new(),
             content,
+            unread: None,
             is_changed: true,
         }
     }
@@ -79,20 +90,47 @@ impl Document {
             // A long line stays one line: a folded one reads the same and hides where its spaces are.
             folded_wrap_chars: usize::MAX,
         };
-        let text =
-            serde_saphyr::to_string_with_options(&self.content, options).map_err(|error| {
+        let text = serde_saphyr::to_string_with_options(&Written(&self.content), options).map_err(
+            |error| {
                 Refusal::new(
                     &self.place,
                     error.to_string(),
                     "it cannot be written as YAML",
                 )
-            })?;
+            },
+        )?;
         out.push_str(&text);
         if !text.ends_with('\n') {
             out.push('\n');
         }
         Ok(())
     }
+}
+
+// === impl Written ===
+
+impl Serialize for Written<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        match self.0 {
+            // In a block, a tab where the text begins is taken for its indentation by kubectl, and refused.
+            Value::String(text) if begins_with_a_tab(text) => {
+                DoubleQuoted(text).serialize(serializer)
+            }
+            Value::Array(list) => serializer.collect_seq(list.iter().map(Written)),
+            Value::Object(fields) => {
+                serializer.collect_map(fields.iter().map(|(key, value)| (key, Written(value))))
+            }
+            other @ (Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_)) => {
+                other.serialize(serializer)
+            }
+        }
+    }
+}
+
+/// Behind empty lines, too.
+fn begins_with_a_tab(text: &str) -> bool {
+    let blank = text.len() - text.trim_start().len();
+    text[..blank].contains('\t')
 }
 
 /// The documents of a text; what holds nothing but comments is left out.
@@ -105,26 +143,43 @@ pub(super) fn read(source: &Source) -> Result<Vec<Document>, Refusal> {
             // A volume's `defaultMode: 0644` would else be the number 644.
             legacy_octal_numbers: true,
         };
-        let content: Option<Value> = serde_saphyr::from_str_with_options(text, options)
-            .map_err(|error| Refusal::new(&place, error.to_string(), "mend the YAML"))?;
-        match content {
-            None | Some(Value::Null) => {}
-            Some(content @ Value::Object(_)) => documents.push(Document {
+        let read = serde_saphyr::from_str_with_options::<Option<Value>>(text, options);
+        let (content, unread) = match read {
+            Ok(None | Some(Value::Null)) => continue,
+            Ok(Some(content @ Value::Object(_))) => (content, None),
+            Ok(Some(_)) => (Value::Null, Some("it is no object".to_owned())),
+            Err(error) => (Value::Null, Some(error.to_string())),
+        };
+        if let Some(reason) = unread.as_ref().filter(|_reason| text.contains(PREFIX)) {
+            return Err(Refusal::new(
                 place,
-                text: text.to_owned(),
-                content,
-                is_changed: false,
-            }),
-            Some(_) => {
-                return Err(Refusal::new(
-                    place,
-                    "is no object",
-                    "give manifests of Kubernetes",
-                ));
-            }
+                reason,
+                "mend the YAML, as it asks for a sidecar or has one",
+            ));
         }
+        documents.push(Document {
+            place,
+            text: text.to_owned(),
+            content,
+            unread,
+            is_changed: false,
+        });
     }
     Ok(documents)
+}
+
+/// What is said of documents that nobody could read.
+pub(super) fn unread(documents: &[Document]) -> impl Iterator<Item = Note> {
+    documents.iter().filter_map(|document| {
+        let reason = document.unread.as_ref()?;
+        Some(Note {
+            place: document.place.clone(),
+            text: format!(
+                "{reason}: it cannot be read and is left letter by letter as it is; a workload in it gets no sidecar, and a Service \
+                 or policy in it is not seen"
+            ),
+        })
+    })
 }
 
 /// Objects as manifests.

@@ -41,6 +41,7 @@ pub fn component(sources: &[Source], options: &Options) -> Result<Component, Vec
             }
         }
     }
+    component.notes.extend(documents::unread(&documents));
     if refusals.is_empty() {
         component.finish().map_err(|refusal| vec![refusal])
     } else {

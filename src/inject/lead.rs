@@ -57,7 +57,7 @@ fn pod(task: &Task, account: &str, image: &str) -> Value {
         "readinessProbe": {"httpGet": {"path": "/readyz", "port": ADMIN}, "periodSeconds": 2},
         // 60 MiB before 200 members with two weeks of history: `cargo bench --bench memory`.
         "resources": {"requests": {"cpu": "100m", "memory": "96Mi"}},
-        "securityContext": locked(),
+        "securityContext": locked(&task.settings),
         "volumeMounts": [
             {"name": "policy", "mountPath": "/etc/sidescale"},
             {"name": account::VOLUME, "mountPath": account::MOUNT, "readOnly": true},

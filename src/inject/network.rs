@@ -6,7 +6,7 @@ use serde_json::{Value, json};
 
 use super::ports::Route;
 use super::task::Task;
-use super::workload::{Workload, described, strings};
+use super::workload::{Workload, described, is_one_namespace, strings};
 use crate::leader::preference::LABEL_LEAD;
 
 /// Which NetworkPolicy comes with a fleet.
@@ -106,7 +106,7 @@ impl Isolation {
     }
 
     fn selects(&self, workload: &Workload) -> bool {
-        self.namespace == workload.namespace
+        is_one_namespace(self.namespace.as_deref(), workload.namespace.as_deref())
             && self
                 .selector
                 .iter()

@@ -3,7 +3,7 @@
 use serde_json::Value;
 
 use super::task::Task;
-use super::workload::{Kind, Workload, described, strings};
+use super::workload::{Kind, Workload, described, is_one_namespace, strings};
 
 /// Labels of workloads that a controller renders, who it is, and where the pod's template is written instead.
 const RENDERED: [(&str, &str, &str); 6] = [
@@ -41,15 +41,26 @@ const RENDERED: [(&str, &str, &str); 6] = [
 ];
 
 /// Kinds whose controllers render workloads.
-const CONTROLLERS: [(&str, usize); 7] = [
+const CONTROLLERS: [(&str, usize); 11] = [
     ("InferenceService", 0),
     ("LLMInferenceService", 0),
+    ("ServingRuntime", 0),
+    ("ClusterServingRuntime", 0),
     ("Revision", 1),
     ("LeaderWorkerSet", 2),
     ("NIMService", 4),
     ("NIMPipeline", 4),
     ("RayCluster", 5),
+    ("RayService", 5),
+    ("RayJob", 5),
 ];
+
+/// Who renders workloads of this kind, and where the pod's template is written instead.
+pub(super) fn controller(kind: &str) -> Option<(&'static str, &'static str)> {
+    let (_, index) = CONTROLLERS.iter().find(|(known, _)| *known == kind)?;
+    let (_, who, remedy) = RENDERED[*index];
+    Some((who, remedy))
+}
 
 /// Refuses what a controller would write back at once.
 pub(super) fn refuse_rendered(task: &mut Task) {
@@ -62,11 +73,9 @@ pub(super) fn refuse_rendered(task: &mut Task) {
         .find(|owner| owner["controller"] == true && task.workload.kind != Kind::Admitted);
     if let Some(owner) = owned {
         let kind = owner["kind"].as_str().unwrap_or("?").to_owned();
-        let known = CONTROLLERS.iter().find(|(known, _)| *known == kind);
-        let (who, remedy) = match known {
-            Some(&(_, index)) => (RENDERED[index].1, RENDERED[index].2),
-            None => ("its owner", "inject the object that it is made from"),
-        };
+        let known = controller(&kind);
+        let (who, remedy) =
+            known.unwrap_or(("its owner", "inject the object that it is made from"));
         task.refuse(
             "metadata.ownerReferences",
             format!("a {kind} owns it, and {who} would take the sidecar out again"),
@@ -145,5 +154,8 @@ fn scales(other: &Value, workload: &Workload) -> bool {
         Some("HorizontalPodAutoscaler" | "ScaledObject")
     ) && is_kind
         && target["name"] == workload.name.as_str()
-        && other["metadata"]["namespace"].as_str() == workload.namespace.as_deref()
+        && is_one_namespace(
+            other["metadata"]["namespace"].as_str(),
+            workload.namespace.as_deref(),
+        )
 }

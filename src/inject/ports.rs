@@ -8,7 +8,7 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::json;
+use serde_json::{Value, json};
 
 use super::carried::carried;
 use super::engines::move_server;
@@ -24,6 +24,8 @@ const UNPRIVILEGED: &str = "net.ipv4.ip_unprivileged_port_start";
 
 /// How far away a server goes that gives its number to the sidecar.
 const AWAY: u16 = 10_000;
+/// From it on, the node takes ports for connections of its own, and a server that comes back may find its own taken.
+const EPHEMERAL: u16 = 32_768;
 
 /// One port that carries requests.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -85,7 +87,16 @@ pub(super) fn hand_over(task: &mut Task, services: &[Service]) -> Vec<Route> {
 
 /// Where a server goes that gives `number` up.
 fn away(number: u16) -> u16 {
-    number.checked_add(AWAY).unwrap_or_else(|| number - AWAY)
+    match number.checked_add(AWAY) {
+        Some(above) if above < EPHEMERAL => above,
+        _ => {
+            let mut below = number - AWAY;
+            while below >= EPHEMERAL {
+                below -= AWAY;
+            }
+            below
+        }
+    }
 }
 
 /// A number belongs to whoever listens there, so its sidecar and its server have to come and go together: at admission,
@@ -97,7 +108,8 @@ fn refuse_numbers(task: &mut Task, routes: &[Route]) {
         task.refuse(
             &at,
             format!("requests come to {} by its number, and at admission only a name can move", route.was),
-            "name the port and let the Service target the name, or use `sidescale inject` on the manifests",
+            "give the port a name and roll that out, then let the Service target the name, and inject after that; or use \
+             `sidescale inject` on the manifests",
         );
     }
 }
@@ -149,11 +161,20 @@ pub(super) fn found(
     let mut targets: Vec<Target> = Vec::new();
     if task.settings.ports.is_empty() {
         let behind = mine.iter().filter(|service| !service.is_headless());
-        targets.extend(
-            behind
-                .flat_map(|service| service.targets(&container))
-                .cloned(),
-        );
+        let mut asked: Vec<Target> = behind
+            .flat_map(|service| service.targets(&container))
+            .cloned()
+            .collect();
+        // A number that another container declares is that one's.
+        let others = others(task);
+        asked.retain(|target| {
+            let is_anothers = others.iter().any(|(name, value)| {
+                let stays = true;
+                target.is_of(&Container { name, value, stays })
+            });
+            target.is_of(&container) || !is_anothers
+        });
+        targets.extend(asked);
     } else {
         let given = task.settings.ports.iter();
         targets.extend(given.map(|port| match port.parse() {
@@ -188,7 +209,54 @@ pub(super) fn found(
         let entry = found.entry(number).or_insert((name, false));
         entry.1 |= matches!(target, Target::Number(_));
     }
+    let doors = mine.iter().filter(|service| service.door.is_some());
+    for door in doors.copied() {
+        say_who_else_calls(task, door, &container, &found);
+    }
     found
+}
+
+/// The containers beside the server.
+fn others(task: &Task) -> Vec<(String, Value)> {
+    let beside = containers(task.in_pod("")).filter(|one| one.stays && one.name != task.server);
+    beside
+        .map(|one| (one.name.to_owned(), one.value.clone()))
+        .collect()
+}
+
+/// No Service stands between: whoever knows the pods' number keeps it only if the sidecar takes the number.
+fn say_who_else_calls(
+    task: &mut Task,
+    door: &Service,
+    server: &Container<'_>,
+    found: &BTreeMap<u16, (Option<String>, bool)>,
+) {
+    let numbers = door.targets(server).filter_map(|target| match target {
+        Target::Number(number) => Some(*number),
+        Target::Name(_) => None,
+    });
+    let numbers: Vec<u16> = numbers.collect();
+    let is_taken = |number: &u16| found.get(number).is_some_and(|(_, by_number)| *by_number);
+    let shown: Vec<_> = numbers.iter().map(u16::to_string).collect();
+    let (name, shown) = (&door.name, shown.join(","));
+    task.note(if numbers.is_empty() {
+        format!(
+            "{name} finds the pods itself and sends requests to a number that is not said here: write it into the annotation \
+             sidescale.dev/ports, or they pass sidescale by"
+        )
+    } else if task.settings.passive {
+        format!("{name} finds the pods itself, and goes on asking the server at {shown}")
+    } else if numbers.iter().all(is_taken) {
+        format!(
+            "{name} finds the pods itself and sends requests to {shown} by its number, which the sidecar takes (as with the \
+             annotation sidescale.dev/ports: \"{shown}\")"
+        )
+    } else {
+        format!(
+            "{name} finds the pods itself, and its requests to {shown} pass sidescale by: add {shown} to the annotation \
+             sidescale.dev/ports"
+        )
+    });
 }
 
 /// Without a Service to ask: each named port but the metrics'.
@@ -204,12 +272,21 @@ fn declared_targets(task: &mut Task, server: &Container<'_>) -> Vec<Target> {
             None => None,
         })
         .collect();
+    if let (true, [(None, number)]) = (task.workload.kind != Kind::Admitted, traffic.as_slice()) {
+        if !task.settings.passive {
+            task.note(format!(
+                "no Service in the input sends requests here, so port {number} is taken for the one that does, by its number, \
+                 as it has no name"
+            ));
+        }
+        return vec![Target::Number(*number)];
+    }
     if named.is_empty() {
         let at = task.server_words(".ports");
         let (reason, remedy) = if task.workload.kind == Kind::Admitted {
             (
                 "no port has a name, and at admission only a name can move",
-                "name the port and let the Service target the name",
+                "give the port a name and roll that out, then let the Service target the name",
             )
         } else {
             (
@@ -287,7 +364,7 @@ fn write(task: &mut Task, routes: &[Route]) {
         if route.upstream != route.was {
             move_server(task, route.was, route.upstream);
             task.note(format!(
-                "a Service targets port {} by its number: the sidecar takes it, and the server is told to listen on {}",
+                "requests come to port {} by its number: the sidecar takes it, and the server is told to listen on {}",
                 route.was, route.upstream
             ));
         } else if let Some(name) = &route.name {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use serde_json::Value;
 
 use super::task::{Container, declared};
-use super::workload::{Workload, strings, text};
+use super::workload::{Workload, is_one_namespace, strings, text};
 
 /// One Service.
 #[derive(Clone, Debug)]
@@ -17,6 +17,8 @@ pub(super) struct Service {
     /// Whoever stands before it has been given a certificate.
     pub(super) ends_tls: bool,
     ports: Vec<ServicePort>,
+    /// Who sends requests to the pods themselves, where it is no Service.
+    pub(super) door: Option<String>,
 }
 
 #[derive(Clone, Debug)]
@@ -67,11 +69,35 @@ impl Service {
             headless: spec["clusterIP"] == "None",
             ends_tls,
             ports: ports.filter_map(ServicePort::of).collect(),
+            door: None,
         })
     }
 
+    /// Somebody else who sends requests to the pods, by the number of a port.
+    pub(super) fn door(
+        who: String,
+        namespace: Option<String>,
+        selector: BTreeMap<String, String>,
+        numbers: impl IntoIterator<Item = u16>,
+    ) -> Self {
+        let port = |number| ServicePort {
+            name: None,
+            app_protocol: None,
+            target: Target::Number(number),
+        };
+        Self {
+            name: who.clone(),
+            namespace,
+            selector,
+            headless: false,
+            ends_tls: false,
+            ports: numbers.into_iter().map(port).collect(),
+            door: Some(who),
+        }
+    }
+
     pub(super) fn selects(&self, workload: &Workload) -> bool {
-        self.namespace == workload.namespace
+        is_one_namespace(self.namespace.as_deref(), workload.namespace.as_deref())
             && self
                 .selector
                 .iter()
@@ -108,16 +134,29 @@ impl Service {
         server: &'a Container<'_>,
     ) -> impl Iterator<Item = &'a Target> {
         let is_traffic = |port: &&ServicePort| {
-            let named = declared(server.value).find(|(name, number)| match &port.target {
-                Target::Name(wanted) => name.is_some_and(|name| name == wanted),
-                Target::Number(wanted) => number == wanted,
-            });
+            let named = port.target.declared(server);
             let own = named.and_then(|(name, _)| name);
             let is_elsewhere = matches!(port.target, Target::Name(_)) && named.is_none();
             !is_elsewhere && !is_metrics(own) && !is_metrics(port.name.as_deref())
         };
         let ports = self.ports.iter().filter(is_traffic);
         ports.map(|port| &port.target)
+    }
+}
+
+// === impl Target ===
+
+impl Target {
+    /// The port of a container that is meant.
+    fn declared<'a>(&self, container: &Container<'a>) -> Option<(Option<&'a str>, u16)> {
+        declared(container.value).find(|(name, number)| match self {
+            Self::Name(wanted) => name.is_some_and(|name| name == wanted),
+            Self::Number(wanted) => number == wanted,
+        })
+    }
+
+    pub(super) fn is_of(&self, container: &Container<'_>) -> bool {
+        self.declared(container).is_some()
     }
 }
 

@@ -17,6 +17,9 @@ pub(super) const ORIGINAL: &str = "sidescale.dev/original";
 /// Annotations that others than inject read or write.
 const OTHERS: [&str; 5] = ["paused", "resume", "term", "original-min", "original"];
 
+/// Who the sidecar runs as: nobody whom an image has.
+const USER: u32 = 65_532;
+
 /// What is wrong with a value, and what to do.
 type Wrong = (String, String);
 
@@ -54,6 +57,8 @@ pub(super) struct Settings {
     pub(super) deletion_costs: bool,
     /// The annotations that somebody wrote, without their prefix.
     written: BTreeSet<String>,
+    /// Who the sidecar runs as; `None`: whom the namespace says.
+    pub(super) user: Option<u32>,
 }
 
 // === impl Settings ===
@@ -76,6 +81,7 @@ impl Default for Settings {
             policy: None,
             deletion_costs: false,
             written: BTreeSet::new(),
+            user: Some(USER),
         }
     }
 }
@@ -150,6 +156,7 @@ impl Settings {
             "deletion-costs" => {
                 self.deletion_costs = one_of(text, "answer", &["true", "false"])? == "true";
             }
+            "run-as-user" => self.user = user(text)?,
             "policy" => self.policy = Some(text.to_owned()),
             other if OTHERS.contains(&other) => {}
             _ => {
@@ -166,6 +173,18 @@ fn port(text: &str) -> Result<u16, Wrong> {
     match text.parse() {
         Ok(port) if port > 0 => Ok(port),
         _ => wrong(text, "port", "write one from 1 to 65535"),
+    }
+}
+
+fn user(text: &str) -> Result<Option<u32>, Wrong> {
+    match text.parse() {
+        _ if text == "namespace" => Ok(None),
+        Ok(user) if user > 0 && i32::try_from(user).is_ok() => Ok(Some(user)),
+        _ => wrong(
+            text,
+            "user",
+            "write a number above 0, or \"namespace\", where the namespace says it (OpenShift)",
+        ),
     }
 }
 

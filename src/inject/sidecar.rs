@@ -89,7 +89,7 @@ fn container(task: &Task, image: &str, classic: bool, settled: &Settled<'_>) -> 
         },
         "lifecycle": {"preStop": drained(settings.admin_port)},
         "resources": settled.resources,
-        "securityContext": locked(),
+        "securityContext": locked(settings),
         "volumeMounts": [{"name": POLICY, "mountPath": "/etc/sidescale"}],
     });
     if is_in_the_cluster(task)
@@ -186,14 +186,18 @@ pub(super) fn names() -> impl Iterator<Item = Value> {
 }
 
 /// What the `restricted` pod security standard asks for, and a root filesystem that nobody writes to.
-pub(super) fn locked() -> Value {
-    json!({
+pub(super) fn locked(settings: &Settings) -> Value {
+    let mut locked = json!({
         "runAsNonRoot": true,
-        "runAsUser": 65532,
-        "runAsGroup": 65532,
+        "runAsUser": settings.user,
+        "runAsGroup": settings.user,
         "allowPrivilegeEscalation": false,
         "readOnlyRootFilesystem": true,
         "capabilities": {"drop": ["ALL"]},
         "seccompProfile": {"type": "RuntimeDefault"},
-    })
+    });
+    if let (None, Some(locked)) = (settings.user, locked.as_object_mut()) {
+        locked.retain(|_, value| !value.is_null());
+    }
+    locked
 }

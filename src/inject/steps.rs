@@ -8,10 +8,10 @@ use super::rights::Part;
 use super::settings::Settings;
 use super::task::{Task, containers, declared};
 use super::verdict::{Note, Refusal};
-use super::workload::{Kind, Workload, described, is_asked};
+use super::workload::{Kind, Workload, is_asked};
 use super::{
-    ORIGINAL_AT, Options, Surroundings, account, companions, deletion_costs, ending, lead, network,
-    owners, ports, probes, resources, restore, server, sidecar, speech,
+    ORIGINAL_AT, Options, Surroundings, account, callers, companions, deletion_costs, ending,
+    kinds, lead, network, owners, ports, probes, resources, restore, server, sidecar, speech,
 };
 
 /// A workload with its sidecar.
@@ -35,11 +35,7 @@ pub(super) fn injected(
         return Ok(None);
     };
     let Some(workload) = Workload::of(&object).map_err(one)? else {
-        return Err(one(Refusal::new(
-            described(&object),
-            "only a Deployment, a StatefulSet or a Pod can have a sidecar",
-            "take the annotation away, or serve with one of them",
-        )));
+        return Err(one(kinds::refuse(&object)));
     };
     let template = object
         .pointer(workload.kind.template())
@@ -96,7 +92,7 @@ pub(super) fn take(
 fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec<Value> {
     owners::refuse_rendered(task);
     refuse_unsuitable(task);
-    let Some(server) = server::choose(task) else {
+    let Some(server) = server::choose(task, &surroundings.services) else {
         return Vec::new();
     };
     task.server = server;
@@ -110,6 +106,7 @@ fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec
     }
     let isolated = network::check(task, &surroundings.isolations, &routes);
     speech::refuse_tls(task, &surroundings.services, &names, &routes);
+    callers::name(task, &routes);
     let ready = probes::hand_over(task, &names, &routes);
     let ending = ending::prepare(task);
     task.grace = ending.grace;

@@ -40,11 +40,10 @@ pub(super) struct Workload {
 
 impl Kind {
     pub(super) fn of(object: &Value) -> Option<Self> {
-        let group = object["apiVersion"].as_str()?.rsplit_once('/');
-        match (group.map(|(group, _)| group), object["kind"].as_str()?) {
-            (Some("apps"), "Deployment") => Some(Self::Deployment),
-            (Some("apps"), "StatefulSet") => Some(Self::StatefulSet),
-            (None, "Pod") => Some(Self::Pod),
+        match (object["apiVersion"].as_str()?, object["kind"].as_str()?) {
+            ("apps/v1", "Deployment") => Some(Self::Deployment),
+            ("apps/v1", "StatefulSet") => Some(Self::StatefulSet),
+            ("v1", "Pod") => Some(Self::Pod),
             _ => None,
         }
     }
@@ -138,6 +137,11 @@ pub(super) fn described(object: &Value) -> String {
     let kind = object["kind"].as_str().unwrap_or("?").to_lowercase();
     let name = object["metadata"]["name"].as_str().unwrap_or("?");
     format!("{kind}/{name}")
+}
+
+/// Whether two documents may be of one namespace: one that names none goes where the other one does.
+pub(super) fn is_one_namespace(one: Option<&str>, other: Option<&str>) -> bool {
+    one.is_none() || other.is_none() || one == other
 }
 
 pub(super) fn text(value: &Value) -> Option<String> {

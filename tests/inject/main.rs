@@ -6,9 +6,12 @@
 
 mod admission;
 mod hostile;
+mod inputs;
 mod kustomize;
 mod ports;
+mod public;
 mod selection;
+mod servers;
 mod tls;
 
 use std::fmt::Write as _;
@@ -57,7 +60,7 @@ const REFUSED: [(&str, &[&str]); 5] = [
             "the pod has the node's ports",
             "the server speaks TLS, which the sidecar does not",
             "there is a hook already",
-            "only a Deployment, a StatefulSet or a Pod can have a sidecar",
+            "Argo Rollouts makes its pods and moves its Services by itself",
         ],
     ),
     (

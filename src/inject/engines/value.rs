@@ -1,0 +1,108 @@
+//! How a value says a port: as a number, as an address, or by a variable.
+
+/// How a text ends that says a port.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Ending<'a> {
+    Number(u16),
+    Reference {
+        text: &'a str,
+        name: &'a str,
+        default: Option<&'a str>,
+    },
+    None,
+}
+
+/// How a value ends that says a port: `8000`, `0.0.0.0:8000`, `http://[::]:8000/`, `$(PORT)`, `:${PORT:-8000}`.
+pub(super) fn ending(value: &str, in_a_shell: bool) -> Ending<'_> {
+    let value = value.strip_suffix('/').unwrap_or(value);
+    let digits = value.len()
+        - value
+            .trim_end_matches(|sign: char| sign.is_ascii_digit())
+            .len();
+    let (before, number) = value.split_at(value.len() - digits);
+    let is_address = before.ends_with(':');
+    if (before.is_empty() || is_address)
+        && before != "::"
+        && let Ok(number) = number.parse()
+    {
+        return Ending::Number(number);
+    }
+    let reference = |open: &str, close: &str| {
+        let inner = value.strip_suffix(close)?;
+        let at = inner.rfind(open)?;
+        let (before, name) = (&inner[..at], &inner[at + open.len()..]);
+        let (name, default) = match name.split_once('-') {
+            Some((name, default)) if in_a_shell => (name.trim_end_matches(':'), Some(default)),
+            _ => (name, None),
+        };
+        let is_name = name
+            .chars()
+            .all(|sign| sign.is_ascii_alphanumeric() || sign == '_');
+        let is_whole = before.is_empty() || before.ends_with(':');
+        (is_name && !name.is_empty() && is_whole).then_some(Ending::Reference {
+            text: &value[at..],
+            name,
+            default,
+        })
+    };
+    let shell = || reference("${", "}").or_else(|| reference("$", ""));
+    let found = reference("$(", ")").or_else(|| in_a_shell.then(shell).flatten());
+    found.unwrap_or(Ending::None)
+}
+
+pub(super) fn is_host(text: &str) -> bool {
+    let sign = |sign: char| sign.is_ascii_alphanumeric() || ".-*[]".contains(sign);
+    !text.is_empty()
+        && (text.chars().all(sign)
+            || text == "::"
+            || (text.starts_with('[') && text.ends_with(']')))
+}
+
+/// Whether a server may listen there: a number, or an address that is no other machine's.
+pub(super) fn is_listening(value: &str) -> bool {
+    let address = value
+        .split_once("://")
+        .map_or(value, |(_, address)| address);
+    match address.rsplit_once(':') {
+        None => true,
+        Some((host, _)) => matches!(host, "" | "0.0.0.0" | "*" | "[::]" | "::" | "+"),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_value_says_its_port_at_its_end() {
+        let reference = |text, name, default| Ending::Reference {
+            text,
+            name,
+            default,
+        };
+        let rows = [
+            ("8000", true, Ending::Number(8000)),
+            (":8000", true, Ending::Number(8000)),
+            ("0.0.0.0:8000", true, Ending::Number(8000)),
+            ("http://[::]:8000/", true, Ending::Number(8000)),
+            ("0.0.0.0", true, Ending::None),
+            ("::1", true, Ending::None),
+            ("unix:/tmp/s.sock", true, Ending::None),
+            ("99999", true, Ending::None),
+            ("$(PORT)", false, reference("$(PORT)", "PORT", None)),
+            ("0.0.0.0:$(PORT)", false, reference("$(PORT)", "PORT", None)),
+            ("$PORT", false, Ending::None),
+            ("$PORT", true, reference("$PORT", "PORT", None)),
+            (":${PORT}", true, reference("${PORT}", "PORT", None)),
+            (
+                "${PORT:-8000}",
+                true,
+                reference("${PORT:-8000}", "PORT", Some("8000")),
+            ),
+            ("a$(PORT)", false, Ending::None),
+        ];
+        for (value, in_a_shell, expected) in rows {
+            assert_eq!(ending(value, in_a_shell), expected, "{value}");
+        }
+    }
+}
