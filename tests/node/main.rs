@@ -44,6 +44,7 @@ mod manifests;
 mod outages;
 mod processes;
 mod quota;
+mod servers;
 mod single;
 mod upgrade;
 mod visitors;

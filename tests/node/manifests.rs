@@ -171,7 +171,8 @@ pub(crate) fn patient(mut objects: Vec<Value>) -> Vec<Value> {
     objects
 }
 
-fn named<'a>(objects: &'a mut [Value], kind: &str, name: &str) -> &'a mut Value {
+/// One of the objects.
+pub(crate) fn named<'a>(objects: &'a mut [Value], kind: &str, name: &str) -> &'a mut Value {
     let mut found = objects
         .iter_mut()
         .filter(|one| one["kind"] == kind && one["metadata"]["name"] == name);
