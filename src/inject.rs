@@ -18,6 +18,7 @@ mod account;
 mod admission_policy;
 mod admitted;
 mod ahead;
+mod backends;
 mod callers;
 mod carried;
 mod cel;
@@ -33,6 +34,7 @@ mod free;
 mod kinds;
 mod kustomize;
 mod lead;
+mod listening;
 mod network;
 mod observed;
 mod owners;
@@ -49,6 +51,7 @@ mod settings;
 mod sidecar;
 mod speech;
 mod steps;
+mod targets;
 mod task;
 mod verdict;
 mod workload;
@@ -57,6 +60,7 @@ use serde_json::Value;
 
 pub use self::admitted::{Admission, Admitted, has_the_role, only_follows, pod};
 pub use self::ahead::{Ahead, ahead};
+use self::backends::Backend;
 use self::companions::MANAGED_BY;
 use self::documents::Document;
 pub use self::documents::{Source, yaml};
@@ -110,6 +114,8 @@ pub struct Output {
 #[derive(Default)]
 struct Surroundings {
     services: Vec<Service>,
+    /// Who speaks TLS to pods.
+    backends: Vec<Backend>,
     isolations: Vec<Isolation>,
     /// Of the kinds HPA and ScaledObject.
     scalers: Vec<Value>,
@@ -256,6 +262,10 @@ impl Surroundings {
                 .iter()
                 .filter_map(|object| Service::of(object))
                 .chain(objects.iter().flat_map(|object| doors::of(object)))
+                .collect(),
+            backends: objects
+                .iter()
+                .flat_map(|object| backends::of(object))
                 .collect(),
             isolations: objects
                 .iter()

@@ -53,7 +53,9 @@ fn places(task: &Task, number: u16) -> Vec<String> {
         }
         for variable in container.value["env"].as_array().into_iter().flatten() {
             let value = variable["value"].as_str().unwrap_or_default();
-            if calls(value, number, false) {
+            let name = variable["name"].as_str().unwrap_or_default();
+            let says_it = !is_server && is_port(name, value, number);
+            if says_it || calls(value, number, false) {
                 say(&format!(
                     ".env[{}]",
                     variable["name"].as_str().unwrap_or("?")
@@ -61,7 +63,9 @@ fn places(task: &Task, number: u16) -> Vec<String> {
             }
         }
         for key in ["command", "args"] {
-            if texts(&container.value[key]).any(|word| calls(word, number, false)) {
+            let words: Vec<&str> = texts(&container.value[key]).collect();
+            let says_it = !is_server && is_told(&words, number);
+            if says_it || words.iter().any(|word| calls(word, number, false)) {
                 say(&format!(".{key}"));
             }
         }
@@ -72,6 +76,22 @@ fn places(task: &Task, number: u16) -> Vec<String> {
 fn texts(list: &Value) -> impl Iterator<Item = &str> {
     let list = list.as_array().into_iter().flatten();
     list.filter_map(Value::as_str)
+}
+
+/// Whether the words of another container tell it this number, as where the server is.
+fn is_told(words: &[&str], number: u16) -> bool {
+    words.iter().enumerate().any(|(at, word)| {
+        let Some(flag) = word.strip_prefix('-') else {
+            return false;
+        };
+        let next = words.get(at + 1).copied().unwrap_or_default();
+        let (flag, value) = flag.split_once('=').unwrap_or((flag, next));
+        is_port(flag, value, number)
+    })
+}
+
+fn is_port(name: &str, value: &str, number: u16) -> bool {
+    name.to_lowercase().ends_with("port") && value.parse() == Ok(number)
 }
 
 /// Whether a text has an address of the pod itself with this number, or, in what is run to ask the pod, the number alone.
@@ -85,7 +105,9 @@ fn calls(text: &str, number: u16, alone: bool) -> bool {
         }
         match before.strip_suffix(':') {
             // Where somebody listens (`--host 0.0.0.0:8000`) the number has moved already.
-            Some(host) => ITSELF.iter().any(|itself| host.ends_with(itself)),
+            Some(host) => {
+                ITSELF.iter().any(|itself| host.ends_with(itself)) || alone && is_own_address(host)
+            }
             None => {
                 alone && (before.is_empty() || before.ends_with([' ', '\t', '=', '/', '"', '\'']))
             }
@@ -93,9 +115,33 @@ fn calls(text: &str, number: u16, alone: bool) -> bool {
     })
 }
 
+/// Whether a text ends in what stands for the pod's address: nothing, a variable, or what a command says.
+fn is_own_address(text: &str) -> bool {
+    let last = text
+        .split([' ', '\t', '=', '/', '"', '\'', '@'])
+        .next_back();
+    let last = last.unwrap_or_default();
+    last.is_empty() || last.starts_with('$') || last.ends_with([')', '}', '`'])
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn another_container_is_told_the_number_as_a_port() {
+        let rows: [(&[&str], bool); 6] = [
+            (&["--vllm-port=8000"], true),
+            (&["--host=localhost", "--port", "8000"], true),
+            (&["-port=8000"], true),
+            (&["--port=80001"], false),
+            (&["--max-tokens", "8000"], false),
+            (&["port", "8000"], false),
+        ];
+        for (words, expected) in rows {
+            assert_eq!(is_told(words, 8000), expected, "{words:?}");
+        }
+    }
 
     #[test]
     fn a_number_is_called_where_the_pod_itself_is_and_nowhere_else() {
@@ -116,6 +162,12 @@ mod tests {
             ("</dev/tcp/127.0.0.1/8000", true, true),
             ("sleep 80000", true, false),
             ("--max-tokens=8000.5", true, false),
+            ("-addr=:8000", true, true),
+            ("curl http://$(hostname -i):8000/health", true, true),
+            ("curl http://${POD_IP}:8000/health", true, true),
+            ("curl http://$POD_IP:8000/health", true, true),
+            ("http://${BACKEND}:8000", false, false),
+            ("curl http://other:8000/health", true, false),
         ];
         for (text, alone, expected) in rows {
             assert_eq!(calls(text, 8000, alone), expected, "{text}");

@@ -2,15 +2,15 @@
 
 use serde_json::Value;
 
-use super::ports::found;
 use super::probes::asked;
 use super::services::Service;
 use super::speech::Port;
+use super::targets::{Asked, found};
 use super::task::{Task, declared};
 
 /// The server's ports that the sidecar carries, and first the one whose answer makes the pod ready: another one may be closed
 /// for ever.
-pub(super) fn carried(task: &mut Task, services: &[Service]) -> Vec<(u16, (Option<String>, bool))> {
+pub(super) fn carried(task: &mut Task, services: &[Service]) -> Vec<(u16, Asked)> {
     let mut found = found(task, services);
     let server = task.in_server("").clone();
     let names: Vec<(String, u16)> = declared(&server)
@@ -48,16 +48,17 @@ pub(super) fn carried(task: &mut Task, services: &[Service]) -> Vec<(u16, (Optio
             task.refuse(
                 &at,
                 "none of its ports carries HTTP, as far as names and protocols tell",
-                "name those that do in the annotation sidescale.dev/ports",
+                "name those that do in the annotation sidescale.dev/ports; or leave it out, if it serves nobody by HTTP: \
+                 sidescale.dev/inject: \"false\"",
             );
         }
     }
     let numbers: Vec<u16> = found.keys().copied().collect();
     let first = asked(&server, &numbers);
     let mut found: Vec<_> = found.into_iter().collect();
-    let is_grpc = |name: &Option<String>| name.as_ref().is_some_and(|name| name.contains("grpc"));
+    let is_grpc = |asked: &Asked| asked.names.iter().any(|name| name.contains("grpc"));
     // Where nobody asks, HTTP is on more surely than the gRPC beside it.
-    found.sort_by_key(|(number, (name, _))| (first != Some(*number), is_grpc(name), *number));
+    found.sort_by_key(|(number, asked)| (first != Some(*number), is_grpc(asked), *number));
     found
 }
 

@@ -6,7 +6,7 @@
 
 use serde::ser::{Serialize, Serializer};
 use serde_json::Value;
-use serde_saphyr::DoubleQuoted;
+use serde_saphyr::{DoubleQuoted, MessageFormatter as _, UserMessageFormatter};
 
 use super::settings::PREFIX;
 use super::verdict::{Note, Refusal};
@@ -148,7 +148,7 @@ pub(super) fn read(source: &Source) -> Result<Vec<Document>, Refusal> {
             Ok(None | Some(Value::Null)) => continue,
             Ok(Some(content @ Value::Object(_))) => (content, None),
             Ok(Some(_)) => (Value::Null, Some("it is no object".to_owned())),
-            Err(error) => (Value::Null, Some(error.to_string())),
+            Err(error) => (Value::Null, Some(why(&error, line))),
         };
         if let Some(reason) = unread.as_ref().filter(|_reason| text.contains(PREFIX)) {
             return Err(Refusal::new(
@@ -166,6 +166,19 @@ pub(super) fn read(source: &Source) -> Result<Vec<Document>, Refusal> {
         });
     }
     Ok(documents)
+}
+
+/// Why a document that begins at `first` could not be read, with the line of the whole text.
+fn why(error: &serde_saphyr::Error, first: usize) -> String {
+    let text = UserMessageFormatter.format_message(error);
+    let text = text.escape_debug();
+    match error.location() {
+        Some(at) if at.line() > 0 => {
+            let line = u64::try_from(first).unwrap_or(1) + at.line() - 1;
+            format!("{text} at line {line}, column {}", at.column())
+        }
+        _ => text.to_string(),
+    }
 }
 
 /// What is said of documents that nobody could read.

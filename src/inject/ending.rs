@@ -8,8 +8,11 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::edits::escape;
+use super::server::has_accelerator;
+use super::services::is_metrics;
 use super::settings::LEAST_GRACE;
-use super::task::Task;
+use super::task::{Task, declared};
 
 /// For the server's own end after the drain, and the sidecar's after it.
 const MARGIN: Duration = Duration::from_secs(10);
@@ -35,6 +38,7 @@ pub(super) fn drained(admin_port: u16) -> Value {
 /// Gives the server its hook and the pod its time.
 pub(super) fn prepare(task: &mut Task) -> Ending {
     let propagation = hook(task);
+    keep_neighbours(task);
     let written = task.in_pod("/terminationGracePeriodSeconds").as_u64();
     let has = written.unwrap_or(KUBERNETES_GRACE);
     let least = LEAST_GRACE.as_secs();
@@ -102,6 +106,42 @@ fn hook(task: &mut Task) -> u64 {
     let edited = task.edits.set(&at, drained);
     task.check(edited);
     slept.unwrap_or(0).max(PROPAGATION)
+}
+
+/// Gives the hook to those who may work for the server's requests: a model behind a proxy that is taken for the server would
+/// get its SIGTERM while requests still come.
+fn keep_neighbours(task: &mut Task) {
+    let beside = task.in_pod("/containers").as_array();
+    let mut others: Vec<(String, bool)> = Vec::new();
+    for container in beside.into_iter().flatten() {
+        let Some(name) = container["name"]
+            .as_str()
+            .filter(|name| *name != task.server)
+        else {
+            continue;
+        };
+        let serves = declared(container).any(|(name, _)| !is_metrics(name));
+        if serves || has_accelerator(container) {
+            let has_hook = !container["lifecycle"]["preStop"].is_null();
+            others.push((name.to_owned(), has_hook));
+        }
+    }
+    for (name, has_hook) in others {
+        if has_hook {
+            task.note(format!(
+                "the container {name} has a preStop hook of its own: where the server needs it until the last request has ended, let \
+                 it wait for an answer of http://127.0.0.1:{}/api/v1/drained",
+                task.settings.admin_port
+            ));
+            continue;
+        }
+        let at = task.pod(&format!(
+            "/containers/name={}/lifecycle/preStop",
+            escape(&name)
+        ));
+        let edited = task.edits.set(&at, drained(task.settings.admin_port));
+        task.check(edited);
+    }
 }
 
 /// For how many seconds a hook sleeps that does nothing else.

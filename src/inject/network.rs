@@ -26,7 +26,12 @@ pub enum Network {
 pub(super) struct Isolation {
     place: String,
     namespace: Option<String>,
-    selector: BTreeMap<String, String>,
+    /// `spec.podSelector`.
+    selector: Value,
+    /// Whether it says who may call the pods.
+    of_ingress: bool,
+    /// Whether it says whom the pods may call.
+    of_egress: bool,
     /// Ports that its rules allow by number; `None`: a rule allows all, or by name.
     numbers: Option<Vec<u64>>,
 }
@@ -67,14 +72,17 @@ fn selector(task: &Task) -> Value {
 // === impl Isolation ===
 
 impl Isolation {
-    /// `None`: `object` is something else, or of other traffic.
+    /// `None`: `object` is something else.
     pub(super) fn of(object: &Value) -> Option<Self> {
-        let spec = &object["spec"];
-        let types = spec["policyTypes"].as_array();
-        let of_ingress = types.is_none_or(|types| types.iter().any(|one| one == "Ingress"));
-        if object["kind"] != "NetworkPolicy" || !of_ingress {
+        let group = object["apiVersion"].as_str()?.split('/').next();
+        if object["kind"] != "NetworkPolicy" || group != Some("networking.k8s.io") {
             return None;
         }
+        let spec = &object["spec"];
+        let types = spec["policyTypes"].as_array();
+        let is_of = |wanted: &str, unsaid: bool| {
+            types.map_or(unsaid, |types| types.iter().any(|one| one == wanted))
+        };
         let rules = spec["ingress"].as_array().into_iter().flatten();
         let mut numbers = Some(Vec::new());
         for rule in rules {
@@ -100,25 +108,103 @@ impl Isolation {
         Some(Self {
             place: described(object),
             namespace: object["metadata"]["namespace"].as_str().map(str::to_owned),
-            selector: strings(&spec["podSelector"]["matchLabels"]),
+            selector: spec["podSelector"].clone(),
+            of_ingress: is_of("Ingress", true),
+            of_egress: is_of("Egress", !spec["egress"].is_null())
+                && !Self::allows_all_calls(&spec["egress"]),
             numbers,
         })
     }
 
     fn selects(&self, workload: &Workload) -> bool {
         is_one_namespace(self.namespace.as_deref(), workload.namespace.as_deref())
-            && self
-                .selector
-                .iter()
-                .all(|(key, value)| workload.labels.get(key) == Some(value))
+            && is_matched(&self.selector, &workload.labels)
+    }
+
+    /// Whether it is surely of this workload's namespace, and not by the place where either is applied.
+    fn is_beside(&self, workload: &Workload) -> bool {
+        self.namespace == workload.namespace
+    }
+
+    /// Whether it lets pods call all that there is.
+    fn allows_all_calls(rules: &Value) -> bool {
+        let rules = rules.as_array().into_iter().flatten();
+        let mut open = rules.filter(|rule| {
+            let is_empty = |list: &Value| list.as_array().is_none_or(Vec::is_empty);
+            is_empty(&rule["to"]) && is_empty(&rule["ports"])
+        });
+        open.next().is_some()
     }
 }
 
-/// Refuses what the input's policies would keep from the sidecar; returns whether the pods are isolated.
-pub(super) fn check(task: &mut Task, isolations: &[Isolation], routes: &[Route]) -> bool {
+/// Whether labels are those that a selector asks for, by Kubernetes' rule: all of `matchLabels` and all of `matchExpressions`. One
+/// that is empty asks for nothing.
+fn is_matched(selector: &Value, labels: &BTreeMap<String, String>) -> bool {
+    let is_met = |wanted: &Value| {
+        let there = wanted["key"].as_str().and_then(|key| labels.get(key));
+        let values = wanted["values"].as_array().into_iter().flatten();
+        let is_among = |label: &String| { values }.any(|value| value == label.as_str());
+        match wanted["operator"].as_str() {
+            Some("In") => there.is_some_and(is_among),
+            Some("NotIn") => !there.is_some_and(is_among),
+            Some("Exists") => there.is_some(),
+            Some("DoesNotExist") => there.is_none(),
+            // The API server takes no other one.
+            _ => false,
+        }
+    };
+    let mut expressions = selector["matchExpressions"]
+        .as_array()
+        .into_iter()
+        .flatten();
+    strings(&selector["matchLabels"])
+        .iter()
+        .all(|(key, value)| labels.get(key) == Some(value))
+        && expressions.all(is_met)
+}
+
+/// What has to stand beside the policies of the input: `given`, or what they make necessary.
+pub(super) fn beside(
+    task: &mut Task,
+    isolations: &[Isolation],
+    given: Option<Network>,
+) -> Option<Network> {
     let mine: Vec<&Isolation> = isolations
         .iter()
         .filter(|isolation| isolation.selects(&task.workload))
+        .collect();
+    let (port, name) = (task.settings.member_port, task.workload.name.clone());
+    for isolation in mine.iter().filter(|isolation| isolation.of_egress) {
+        task.note(format!(
+            "{} says whom the pods may call: let them call the API server, and each other at {port}",
+            isolation.place
+        ));
+    }
+    if given.is_some() {
+        return given;
+    }
+    let mut mine = { mine.into_iter() }.filter(|isolation| isolation.of_ingress);
+    let first = mine.clone().next()?;
+    if let Some(isolation) = mine.find(|isolation| isolation.is_beside(&task.workload)) {
+        task.note(format!(
+            "{} isolates the pods, so NetworkPolicy sidescale-{name} lets them call each other at {port}",
+            isolation.place
+        ));
+        return Some(Network::Isolated);
+    }
+    task.note(format!(
+        "{} isolates the pods if it is of their namespace, which only one of the two documents names: if it is, add \
+         --network-policy isolated, which lets them call each other at {port}",
+        first.place
+    ));
+    None
+}
+
+/// Refuses a policy that lets requests to the server's number pass, where the sidecar takes them on another one.
+pub(super) fn check(task: &mut Task, isolations: &[Isolation], routes: &[Route]) {
+    let mine: Vec<&Isolation> = isolations
+        .iter()
+        .filter(|isolation| isolation.of_ingress && isolation.selects(&task.workload))
         .collect();
     let allows = |number: u16| {
         mine.iter().any(|isolation| {
@@ -138,5 +224,4 @@ pub(super) fn check(task: &mut Task, isolations: &[Isolation], routes: &[Route])
             format!("let it allow the port by its name, which the sidecar keeps, or {listen} beside {was}"),
         );
     }
-    !mine.is_empty()
 }

@@ -8,14 +8,13 @@
 
 use std::collections::BTreeMap;
 
-use serde_json::{Value, json};
+use serde_json::json;
 
 use super::carried::carried;
 use super::engines::move_server;
 use super::free::{self, Free};
-use super::services::{Service, Target, is_metrics};
-use super::task::{Container, Task, containers, declared};
-use super::workload::Kind;
+use super::services::Service;
+use super::task::{Task, containers, declared};
 
 /// Below it, only root may listen where the node says nothing else.
 const PRIVILEGED: u16 = 1024;
@@ -36,7 +35,8 @@ pub(super) struct Route {
     pub(super) upstream: u16,
     /// What the server's was before.
     pub(super) was: u16,
-    name: Option<String>,
+    /// What it is asked for by.
+    names: Vec<String>,
     /// The sidecar has taken the server's number.
     by_number: bool,
 }
@@ -50,8 +50,8 @@ pub(super) fn hand_over(task: &mut Task, services: &[Service]) -> Vec<Route> {
     let mut routes = Vec::new();
     let mut next = task.settings.listen_port;
     let mut is_written = task.settings.is_written("listen-port");
-    for (number, (name, by_number)) in found {
-        let by_number = by_number && !passive;
+    for (number, asked) in found {
+        let by_number = asked.by_number && !passive;
         let (listen, upstream) = if by_number {
             let given = task.settings.server_port;
             (number, given.unwrap_or_else(|| free.take(away(number))))
@@ -69,7 +69,7 @@ pub(super) fn hand_over(task: &mut Task, services: &[Service]) -> Vec<Route> {
             listen,
             upstream,
             was: number,
-            name,
+            names: asked.names,
             by_number,
         });
         if passive {
@@ -137,173 +137,6 @@ fn let_listen(task: &mut Task, routes: &[Route]) {
     task.check(edited);
 }
 
-/// The server's ports that carry requests: number, name, and whether somebody knows the number.
-pub(super) fn found(
-    task: &mut Task,
-    services: &[Service],
-) -> BTreeMap<u16, (Option<String>, bool)> {
-    let server = task.in_server("").clone();
-    let container = Container {
-        name: &task.server.clone(),
-        value: &server,
-        stays: true,
-    };
-    let mine: Vec<&Service> = services
-        .iter()
-        .filter(|service| service.selects(&task.workload))
-        .collect();
-    for service in mine.iter().filter(|service| service.is_headless()) {
-        task.note(format!(
-            "clients of the headless Service {} who connect to the pods by the server's own port number pass sidescale by",
-            service.name
-        ));
-    }
-    let mut targets: Vec<Target> = Vec::new();
-    if task.settings.ports.is_empty() {
-        let behind = mine.iter().filter(|service| !service.is_headless());
-        let mut asked: Vec<Target> = behind
-            .flat_map(|service| service.targets(&container))
-            .cloned()
-            .collect();
-        // A number that another container declares is that one's.
-        let others = others(task);
-        asked.retain(|target| {
-            let is_anothers = others.iter().any(|(name, value)| {
-                let stays = true;
-                target.is_of(&Container { name, value, stays })
-            });
-            target.is_of(&container) || !is_anothers
-        });
-        targets.extend(asked);
-    } else {
-        let given = task.settings.ports.iter();
-        targets.extend(given.map(|port| match port.parse() {
-            Ok(number) => Target::Number(number),
-            Err(_name) => Target::Name(port.clone()),
-        }));
-    }
-    if targets.is_empty() {
-        targets = declared_targets(task, &container);
-    }
-    let mut found = BTreeMap::new();
-    for target in targets {
-        let port = declared(&server).find(|(name, number)| match &target {
-            Target::Name(wanted) => name.is_some_and(|name| name == wanted),
-            Target::Number(wanted) => number == wanted,
-        });
-        let number = match (&target, port) {
-            (_, Some((_, number))) => number,
-            // Ports need not be declared.
-            (Target::Number(number), None) => *number,
-            (Target::Name(name), None) => {
-                let at = task.server_words(".ports");
-                task.refuse(
-                    &at,
-                    format!("no port is called {name:?}"),
-                    "declare it, or mend the annotation sidescale.dev/ports",
-                );
-                continue;
-            }
-        };
-        let name = port.and_then(|(name, _)| name).map(str::to_owned);
-        let entry = found.entry(number).or_insert((name, false));
-        entry.1 |= matches!(target, Target::Number(_));
-    }
-    let doors = mine.iter().filter(|service| service.door.is_some());
-    for door in doors.copied() {
-        say_who_else_calls(task, door, &container, &found);
-    }
-    found
-}
-
-/// The containers beside the server.
-fn others(task: &Task) -> Vec<(String, Value)> {
-    let beside = containers(task.in_pod("")).filter(|one| one.stays && one.name != task.server);
-    beside
-        .map(|one| (one.name.to_owned(), one.value.clone()))
-        .collect()
-}
-
-/// No Service stands between: whoever knows the pods' number keeps it only if the sidecar takes the number.
-fn say_who_else_calls(
-    task: &mut Task,
-    door: &Service,
-    server: &Container<'_>,
-    found: &BTreeMap<u16, (Option<String>, bool)>,
-) {
-    let numbers = door.targets(server).filter_map(|target| match target {
-        Target::Number(number) => Some(*number),
-        Target::Name(_) => None,
-    });
-    let numbers: Vec<u16> = numbers.collect();
-    let is_taken = |number: &u16| found.get(number).is_some_and(|(_, by_number)| *by_number);
-    let shown: Vec<_> = numbers.iter().map(u16::to_string).collect();
-    let (name, shown) = (&door.name, shown.join(","));
-    task.note(if numbers.is_empty() {
-        format!(
-            "{name} finds the pods itself and sends requests to a number that is not said here: write it into the annotation \
-             sidescale.dev/ports, or they pass sidescale by"
-        )
-    } else if task.settings.passive {
-        format!("{name} finds the pods itself, and goes on asking the server at {shown}")
-    } else if numbers.iter().all(is_taken) {
-        format!(
-            "{name} finds the pods itself and sends requests to {shown} by its number, which the sidecar takes (as with the \
-             annotation sidescale.dev/ports: \"{shown}\")"
-        )
-    } else {
-        format!(
-            "{name} finds the pods itself, and its requests to {shown} pass sidescale by: add {shown} to the annotation \
-             sidescale.dev/ports"
-        )
-    });
-}
-
-/// Without a Service to ask: each named port but the metrics'.
-fn declared_targets(task: &mut Task, server: &Container<'_>) -> Vec<Target> {
-    let traffic: Vec<_> = declared(server.value)
-        .filter(|(name, _)| !is_metrics(*name))
-        .collect();
-    let named: Vec<Target> = traffic
-        .iter()
-        .filter_map(|(name, number)| match name {
-            Some(name) => Some(Target::Name((*name).to_owned())),
-            None if task.settings.passive => Some(Target::Number(*number)),
-            None => None,
-        })
-        .collect();
-    if let (true, [(None, number)]) = (task.workload.kind != Kind::Admitted, traffic.as_slice()) {
-        if !task.settings.passive {
-            task.note(format!(
-                "no Service in the input sends requests here, so port {number} is taken for the one that does, by its number, \
-                 as it has no name"
-            ));
-        }
-        return vec![Target::Number(*number)];
-    }
-    if named.is_empty() {
-        let at = task.server_words(".ports");
-        let (reason, remedy) = if task.workload.kind == Kind::Admitted {
-            (
-                "no port has a name, and at admission only a name can move",
-                "give the port a name and roll that out, then let the Service target the name",
-            )
-        } else {
-            (
-                "no Service in the input sends requests here, and no port has a name",
-                "give its Service along, or say which port in the annotation sidescale.dev/ports",
-            )
-        };
-        task.refuse(&at, reason, remedy);
-    } else if !task.settings.passive {
-        task.note(
-            "no Service in the input sends requests here, so every named port is taken for one that does; a Service that \
-             targets a number goes on past sidescale: give it along",
-        );
-    }
-    named
-}
-
 /// Two who listen on one port of the pod: the second one would not start.
 fn refuse_collisions(task: &mut Task, routes: &[Route]) {
     let mut wanted: Vec<(u16, String)> = Vec::new();
@@ -367,7 +200,9 @@ fn write(task: &mut Task, routes: &[Route]) {
                 "requests come to port {} by its number: the sidecar takes it, and the server is told to listen on {}",
                 route.was, route.upstream
             ));
-        } else if let Some(name) = &route.name {
+            continue;
+        }
+        for name in &route.names {
             let at = format!("/ports/name={}/containerPort", super::edits::escape(name));
             let at = task.server(&at);
             let edited = task.edits.set(&at, json!(route.listen));

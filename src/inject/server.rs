@@ -39,22 +39,7 @@ pub(super) fn choose(task: &mut Task, services: &[Service]) -> Option<String> {
         );
         return None;
     }
-    let has_gpu = |container: &&&serde_json::Value| {
-        let resources = &container["resources"];
-        let named = [
-            &resources["limits"],
-            &resources["requests"],
-            &resources["claims"],
-        ];
-        let keys = named.iter().filter_map(|list| list.as_object());
-        let mut keys = keys.flat_map(|list| list.keys());
-        keys.any(|key| {
-            let key = key.to_lowercase();
-            ACCELERATORS.iter().any(|one| key.contains(one))
-        }) || resources["claims"]
-            .as_array()
-            .is_some_and(|claims| !claims.is_empty())
-    };
+    let has_gpu = |container: &&&serde_json::Value| has_accelerator(container);
     let has_port = |container: &&&serde_json::Value| declared(container).next().is_some();
     let only = |found: Vec<&&serde_json::Value>| match found.as_slice() {
         [one] => name(one),
@@ -92,4 +77,18 @@ pub(super) fn choose(task: &mut Task, services: &[Service]) -> Option<String> {
         );
     }
     found
+}
+
+/// Whether a container asks for an accelerator, or for a device by a claim.
+pub(super) fn has_accelerator(container: &serde_json::Value) -> bool {
+    let resources = &container["resources"];
+    let named = [&resources["limits"], &resources["requests"]];
+    let keys = named.iter().filter_map(|list| list.as_object());
+    let mut keys = keys.flat_map(|list| list.keys());
+    let is_named = keys.any(|key| {
+        let key = key.to_lowercase();
+        ACCELERATORS.iter().any(|one| key.contains(one))
+    });
+    let claims = resources["claims"].as_array();
+    is_named || claims.is_some_and(|claims| !claims.is_empty())
 }

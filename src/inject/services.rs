@@ -128,6 +128,17 @@ impl Service {
         })
     }
 
+    /// Where it sends requests, whichever container of a pod is there; where only metrics are shown is not among them.
+    pub(super) fn all_targets(&self) -> impl Iterator<Item = &Target> {
+        let is_traffic = |port: &&ServicePort| {
+            let asks_metrics =
+                matches!(&port.target, Target::Name(name) if is_metrics(Some(name.as_str())));
+            !asks_metrics && !is_metrics(port.name.as_deref())
+        };
+        let ports = self.ports.iter().filter(is_traffic);
+        ports.map(|port| &port.target)
+    }
+
     /// What of `server`'s ports it sends requests to; where only metrics are shown is not among them.
     pub(super) fn targets<'a>(
         &'a self,
@@ -148,7 +159,7 @@ impl Service {
 
 impl Target {
     /// The port of a container that is meant.
-    fn declared<'a>(&self, container: &Container<'a>) -> Option<(Option<&'a str>, u16)> {
+    pub(super) fn declared<'a>(&self, container: &Container<'a>) -> Option<(Option<&'a str>, u16)> {
         declared(container.value).find(|(name, number)| match self {
             Self::Name(wanted) => name.is_some_and(|name| name == wanted),
             Self::Number(wanted) => number == wanted,

@@ -6,11 +6,13 @@
 
 use serde_json::Value;
 
+use super::backends::Backend;
 use super::free::words;
 use super::ports::Route;
 use super::probes::CALLERS;
 use super::services::Service;
 use super::task::Task;
+use super::workload::is_one_namespace;
 
 /// Words of a port's name under which there is HTTP, whatever else it says.
 const HTTP: [&str; 10] = [
@@ -84,17 +86,60 @@ const TLS_FLAGS: [&str; 20] = [
 ];
 /// The same of one that has gRPC on a port of its own: Triton, TF-Serving.
 const GRPC_FLAGS: [&str; 3] = ["grpc-use-ssl", "grpc-use-ssl-mutual", "ssl-config-file"];
-/// Ends of variables that do the same. `SSL_CERT_FILE` is none: it names whom a client trusts.
-const TLS_VARIABLES: [&str; 9] = [
+/// Ends of variables that do the same. A key is a server's own, or a client's that shows who it is.
+const TLS_KEYS: [&str; 6] = [
     "SSL_KEYFILE",
     "SSL_KEY_FILE",
-    "SSL_CERTFILE",
     "SSL_KEY_PATH",
     "TLS_KEY_FILE",
-    "TLS_CERT_FILE",
     "TLS_KEY_PATH",
     "TLS_KEYFILE",
-    "SSL_MODE",
+];
+/// Clients' ways to a database, a queue, a store or a collector, which may have a key of their own.
+const CLIENTS: [&str; 22] = [
+    "PG",
+    "DB",
+    "DATABASE",
+    "POSTGRES",
+    "POSTGRESQL",
+    "MYSQL",
+    "MARIADB",
+    "MONGO",
+    "MONGODB",
+    "REDIS",
+    "VALKEY",
+    "KAFKA",
+    "RABBITMQ",
+    "AMQP",
+    "NATS",
+    "ETCD",
+    "ELASTIC",
+    "ELASTICSEARCH",
+    "OPENSEARCH",
+    "OTEL",
+    "MINIO",
+    "RAY",
+];
+/// Ends of variables that clients have, too: of a server where nothing, or a server's name, stands before it. `SSL_CERT_FILE` is
+/// none: it names whom a client trusts.
+const TLS_MODES: [&str; 3] = ["SSL_CERTFILE", "TLS_CERT_FILE", "SSL_MODE"];
+const SERVERS: [&str; 16] = [
+    "",
+    "UVICORN",
+    "HYPERCORN",
+    "GUNICORN",
+    "LLAMA_ARG",
+    "NIM",
+    "VLLM",
+    "SGLANG",
+    "TGI",
+    "TEI",
+    "OLLAMA",
+    "LOCALAI",
+    "INFINITY",
+    "BENTOML",
+    "SERVER",
+    "HTTP",
 ];
 const NO: [&str; 8] = ["", "0", "false", "no", "off", "none", "null", "disabled"];
 
@@ -206,6 +251,7 @@ fn internal(server: &Value, number: u16) -> Option<String> {
 pub(super) fn refuse_tls(
     task: &mut Task,
     services: &[Service],
+    backends: &[Backend],
     names: &[(String, u16)],
     routes: &[Route],
 ) {
@@ -242,6 +288,19 @@ pub(super) fn refuse_tls(
         if let Some(why) = port_of(route).is_tls() {
             let at = task.server_words(".ports");
             found.push((at, format!("port {}: {why}: {SPEAKS}", route.was)));
+        }
+    }
+    for service in &services {
+        let is_it = |backend: &&Backend| {
+            backend.name == service.name
+                && is_one_namespace(
+                    backend.namespace.as_deref(),
+                    task.workload.namespace.as_deref(),
+                )
+        };
+        if let Some(backend) = backends.iter().find(is_it) {
+            let at = task.server_words(".ports");
+            found.push((at, format!("{}: {SPEAKS}", backend.said)));
         }
     }
     let has_grpc = routes.iter().any(|route| {
@@ -323,11 +382,17 @@ fn said_by_variable(server: &Value) -> Option<String> {
         // What a Secret says is not known, and says something.
         let is_on =
             !variable["valueFrom"].is_null() || !NO.contains(&value.to_lowercase().as_str());
-        // A client's way to its database has such a mode, too.
-        let is_client = ["PG", "DB_", "DATABASE_", "REDIS_", "KAFKA_"]
-            .iter()
-            .any(|start| name.starts_with(start));
-        TLS_VARIABLES.iter().any(|end| name.ends_with(end)) && is_on && !is_client
+        let before = |ends: &[&str]| {
+            let found = ends.iter().find_map(|end| name.strip_suffix(end));
+            found.map(|start| start.trim_end_matches('_'))
+        };
+        let is_client = |start: &str| {
+            let mut words = start.split('_');
+            words.any(|word| CLIENTS.contains(&word))
+        };
+        let is_key = before(&TLS_KEYS).is_some_and(|start| !is_client(start));
+        let is_mode = before(&TLS_MODES).is_some_and(|start| SERVERS.contains(&start));
+        is_on && (is_key || is_mode)
     })?;
     Some(format!(
         "it is told {}",

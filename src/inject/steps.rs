@@ -2,7 +2,6 @@
 
 use serde_json::{Value, json};
 
-use super::network::Network;
 use super::prospect::Prospect;
 use super::rights::Part;
 use super::settings::Settings;
@@ -11,7 +10,8 @@ use super::verdict::{Note, Refusal};
 use super::workload::{Kind, Workload, is_asked};
 use super::{
     ORIGINAL_AT, Options, Surroundings, account, callers, companions, deletion_costs, ending,
-    kinds, lead, network, owners, ports, probes, resources, restore, server, sidecar, speech,
+    kinds, lead, listening, network, owners, ports, probes, resources, restore, server, sidecar,
+    speech,
 };
 
 /// A workload with its sidecar.
@@ -104,8 +104,17 @@ fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec
     if routes.is_empty() || !task.refusals.is_empty() {
         return Vec::new();
     }
-    let isolated = network::check(task, &surroundings.isolations, &routes);
-    speech::refuse_tls(task, &surroundings.services, &names, &routes);
+    network::check(task, &surroundings.isolations, &routes);
+    speech::refuse_tls(
+        task,
+        &surroundings.services,
+        &surroundings.backends,
+        &names,
+        &routes,
+    );
+    if !task.settings.passive {
+        listening::refuse_pod_address(task);
+    }
     callers::name(task, &routes);
     let ready = probes::hand_over(task, &names, &routes);
     let ending = ending::prepare(task);
@@ -129,7 +138,7 @@ fn steps(task: &mut Task, surroundings: &Surroundings, options: &Options) -> Vec
     if task.workload.kind == Kind::Admitted {
         return Vec::new();
     }
-    let network = options.network.or(isolated.then_some(Network::Isolated));
+    let network = network::beside(task, &surroundings.isolations, options.network);
     let bounds = owners::bounds(&surroundings.scalers, &task.workload);
     let part = if options.lead {
         Part::Follower

@@ -67,6 +67,15 @@ fn what_cannot_be_read_goes_on_letter_by_letter_and_is_said_and_the_rest_is_inje
             "{odd}"
         );
     }
+    // The line is that of the whole text, and what the reader would set is nobody's here.
+    let output = injected(&[SERVER, "kind: A\ndata: {}\ndata: {}\n"]).expect("it is passed on");
+    let said = notes(&output);
+    let line = SERVER.lines().count() + 4;
+    assert!(
+        said.contains(&format!("at line {line}, column 1")),
+        "{said}"
+    );
+    assert!(!said.contains("Options"), "{said}");
     // Where somebody asks for a sidecar in it, it has to be read.
     let twice = format!("{SERVER}spec: {{}}\n");
     let refused = injected(&[&twice]).map(|output| output.changed);

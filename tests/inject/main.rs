@@ -8,6 +8,7 @@ mod admission;
 mod hostile;
 mod inputs;
 mod kustomize;
+mod neighbours;
 mod ports;
 mod public;
 mod selection;
