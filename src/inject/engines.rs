@@ -5,15 +5,19 @@
 //! touched: then something is meant that is not understood here.
 
 mod command;
+mod flags;
+mod guess;
 mod known;
 mod value;
+mod variables;
+mod wrappers;
 
-use serde_json::{Value, json};
-
-use self::command::{Command, assignment, replaced};
-use self::known::{Engine, FLAGS, Form, Setting, VARIABLES, engine};
-use self::value::{Ending, ending, is_host, is_listening};
-use super::edits::escape;
+use self::command::Command;
+use self::flags::{in_assignments, in_flags};
+use self::guess::by_what_it_says;
+use self::known::{Engine, Form, Setting, engine};
+use self::variables::{Found, Trust, find, in_variable, set_variable, told_to_others};
+use super::edits::{Edits, undo};
 use super::task::{Task, declared};
 
 /// Why a server cannot be told.
@@ -27,9 +31,6 @@ const REMEDY: &str = "give the container's port a name and roll that out, then l
 
 /// What stands for a value that is in the cluster alone.
 const UNKNOWN: &str = "what only the cluster knows";
-
-/// How far references to variables in variables are followed.
-const DEPTH: u8 = 4;
 
 /// A port that moves.
 #[derive(Clone, Copy, Debug)]
@@ -53,34 +54,47 @@ enum Said {
 /// Makes the server listen on `to` where it listens on `from`.
 pub(super) fn move_server(task: &mut Task, from: u16, to: u16) {
     let port = Port { from, to };
-    let moved = if let Some(variable) = task.settings.port_env.clone() {
-        by_named_variable(task, &variable, port)
-    } else if let Some(flag) = task.settings.port_flag.clone() {
-        by_named_flag(task, &flag, port)
-    } else {
-        let command = Command::of(task);
-        let image = task.in_server("/image").as_str().unwrap_or_default();
-        match engine(&command, image) {
-            Some(engine) => by_engine(task, &command, engine, port),
-            None => by_what_it_says(task, &command, port),
-        }
+    let Err(stuck) = tell(task, port) else {
+        return;
     };
-    if let Err((reason, remedy)) = moved {
-        let at = task.server_words("");
-        task.refuse(&at, reason, remedy);
+    let (reason, remedy) = as_it_was(task, port).unwrap_or(stuck);
+    let at = task.server_words("");
+    task.refuse(&at, reason, remedy);
+}
+
+fn tell(task: &mut Task, port: Port) -> Result<(), Stuck> {
+    if let Some(variable) = task.settings.port_env.clone() {
+        return by_named_variable(task, &variable, port);
+    }
+    if let Some(flag) = task.settings.port_flag.clone() {
+        return by_named_flag(task, &flag, port);
+    }
+    let command = Command::of(task);
+    let image = task.in_server("/image").as_str().unwrap_or_default();
+    match engine(&command, image) {
+        Some(engine) => by_engine(task, &command, engine, port),
+        None => by_what_it_says(task, &command, port),
     }
 }
 
+/// Why the server of the manifest cannot be told: where another port has moved before, the manifest has another number than
+/// what stands there now.
+fn as_it_was(task: &mut Task, port: Port) -> Option<Stuck> {
+    let mut document = task.edits.document().clone();
+    undo(&mut document, task.edits.before()).ok()?;
+    let edits = std::mem::replace(&mut task.edits, Edits::of(document));
+    let (notes, refusals) = (task.notes.len(), task.refusals.len());
+    let told = tell(task, port);
+    task.edits = edits;
+    task.notes.truncate(notes);
+    task.refusals.truncate(refusals);
+    told.err()
+}
+
 fn by_named_variable(task: &mut Task, variable: &str, port: Port) -> Result<(), Stuck> {
-    match in_variable(task, variable, port, DEPTH) {
+    match in_variable(task, variable, port, Trust::Sure) {
         Said::Moved => Ok(()),
-        Said::Other(value) => Err((
-            format!(
-                "{variable} is {value:?} and the Service targets {}",
-                port.from
-            ),
-            REMEDY,
-        )),
+        Said::Other(value) => Err(says(variable, &value, port)),
         Said::Unknown | Said::Nothing => {
             set_variable(task, variable, &port.to.to_string());
             Ok(())
@@ -93,7 +107,7 @@ fn by_named_flag(task: &mut Task, flag: &str, port: Port) -> Result<(), Stuck> {
     if command.script().is_some() {
         return Err(scripted(&format!("its {flag}")));
     }
-    match in_flags(task, &command, &[flag], port, None) {
+    match in_flags(task, &command, &[flag], port, Trust::Sure) {
         Said::Moved => Ok(()),
         Said::Other(value) => Err(says(flag, &value, port)),
         Said::Unknown => Err(says(flag, UNKNOWN, port)),
@@ -112,7 +126,7 @@ fn by_engine(
 ) -> Result<(), Stuck> {
     let mut others: Vec<(&str, String)> = Vec::new();
     for flag in engine.flags {
-        match in_flags(task, command, flag.names, port, None) {
+        match in_flags(task, command, flag.names, port, Trust::Sure) {
             Said::Moved => return Ok(()),
             Said::Other(value) => others.push((flag.names[0], value)),
             Said::Unknown => others.push((flag.names[0], UNKNOWN.to_owned())),
@@ -121,19 +135,10 @@ fn by_engine(
     }
     // A flag wins over a variable, so where there is one it is the one to change.
     let flags: Vec<&Setting> = unsaid(engine.flags, &others);
-    if !flags.is_empty() || engine.flags.is_empty() {
-        for variable in engine.variables {
-            let name = variable.names[0];
-            match in_assignments(task, command, name, port) {
-                Said::Moved => return Ok(()),
-                Said::Other(value) => others.push((name, value)),
-                Said::Unknown => {
-                    take_over(task, command, engine, port);
-                    return Ok(());
-                }
-                Said::Nothing => {}
-            }
-        }
+    if (!flags.is_empty() || engine.flags.is_empty())
+        && by_its_variables(task, command, engine, port, &mut others)
+    {
+        return Ok(());
     }
     let has_others = others.iter().any(|(name, _)| is_variable(engine, name));
     let defaults = |setting: &&Setting| setting.defaults.contains(&port.from);
@@ -143,13 +148,14 @@ fn by_engine(
     }
     let variables = unsaid(engine.variables, &others);
     let variables: Vec<&Setting> = variables.into_iter().filter(defaults).collect();
-    if engine.flags.is_empty() && !variables.is_empty() {
+    let is_one = engine.is_one();
+    // Where all of them are names of one port, what one says counts for the others.
+    if engine.flags.is_empty() && !variables.is_empty() && !(has_others && is_one) {
         for variable in variables {
             set_variable(task, variable.names[0], &value(variable.form, port.to));
         }
         return Ok(());
     }
-    let is_one = engine.flags.len() + engine.variables.len() <= 2;
     if others.is_empty() && is_one && is_from_elsewhere(task, command) && declares(task, port.from)
     {
         // A ConfigMap or a file may say it, and whoever wrote the Service knows what.
@@ -171,203 +177,63 @@ fn by_engine(
     ))
 }
 
-/// Whoever it is: where a flag or a variable of its says just this port, it listens where that says.
-fn by_what_it_says(task: &mut Task, command: &Command, port: Port) -> Result<(), Stuck> {
-    if in_flags(task, command, &FLAGS, port, Some(is_listening)) == Said::Moved {
-        return Ok(());
-    }
-    let mut moved = Vec::new();
-    for name in VARIABLES {
-        if in_variable(task, name, port, DEPTH) == Said::Moved {
-            moved.push(name);
-        }
-    }
-    if let Some(script) = command.script().map(str::to_owned) {
-        // A server that looks into a variable does so in whatever script.
-        let says_it = script.contains(&port.from.to_string());
-        if let Some(engine) = known::in_a_script(&script)
-            && !says_it
-        {
-            let mut variables = engine.variables.iter().map(|one| one.names[0]);
-            let is_left_alone = variables.clone().all(|name| !script.contains(name));
-            if is_left_alone && moved.is_empty() {
-                return by_engine(task, command, engine, port);
-            }
-            if is_left_alone && variables.any(|name| moved.contains(&name)) {
-                return Ok(());
-            }
-        }
-        let is_named = |name: &str| {
-            script.contains(&format!("${name}")) || script.contains(&format!("${{{name}"))
-        };
-        if moved.is_empty() || says_it || !moved.iter().any(|name| is_named(name)) {
-            return Err(scripted("its port"));
-        }
-    }
-    if !moved.is_empty() {
-        let moved = moved.join(", ");
-        task.note(format!(
-            "which server it is is not known; its variable {moved} says {}, and is taken for where it listens",
-            port.from
-        ));
-        return Ok(());
-    }
-    Err((
-        format!(
-            "a Service targets the server's port by its number, and how this server is told another one is not known (known: {})",
-            known::names()
-        ),
-        REMEDY,
-    ))
-}
-
-/// Changes the last of the flags that says `port`.
-fn in_flags(
+/// Changes the variables that say `port`; `others` gets what they say else.
+fn by_its_variables(
     task: &mut Task,
     command: &Command,
-    names: &[&str],
+    engine: &'static Engine,
     port: Port,
-    suits: Option<fn(&str) -> bool>,
-) -> Said {
-    let mut said = Said::Nothing;
-    for index in (0..command.words().len()).rev() {
-        let word = &command.words()[index].text;
-        for name in names {
-            let Some((place, start)) = value_of(word, name, index) else {
-                continue;
-            };
-            let Some(value) = command
-                .words()
-                .get(place)
-                .map(|word| word.text[start..].to_owned())
-            else {
-                continue;
-            };
-            if suits.is_some_and(|suits| !suits(&value)) {
-                continue;
-            }
-            match in_word(task, command, place, &value, port) {
-                Said::Moved => return Said::Moved,
-                Said::Nothing => {}
-                other if said == Said::Nothing => said = other,
-                Said::Other(_) | Said::Unknown => {}
-            }
+    others: &mut Vec<(&'static str, String)>,
+) -> bool {
+    let has_flags = !engine.flags.is_empty();
+    let mut has_moved = false;
+    for variable in engine.variables {
+        let name = variable.names[0];
+        let on_the_line = in_assignments(task, command, name, port);
+        let hides = on_the_line.is_some();
+        if !hides && has_flags && is_better_left(task, command, name, port) {
+            take_over(task, command, engine, port);
+            return true;
         }
-    }
-    said
-}
-
-/// Where the value of a flag stands: which word, and from where on.
-fn value_of(word: &str, flag: &str, index: usize) -> Option<(usize, usize)> {
-    let same = |text: &str| text.replace('_', "-") == flag.replace('_', "-");
-    if same(word) {
-        return Some((index + 1, 0));
-    }
-    if let Some((name, _)) = word.split_once('=') {
-        return same(name).then_some((index, name.len() + 1));
-    }
-    let is_short = flag.len() == 2 && word.starts_with(flag);
-    is_short.then_some((index, flag.len()))
-}
-
-fn in_word(task: &mut Task, command: &Command, place: usize, value: &str, port: Port) -> Said {
-    let new = port.to.to_string();
-    match ending(value, command.is_simple()) {
-        Ending::Number(number) if number == port.from => {
-            command.replace(task, place, &number.to_string(), &new);
-            Said::Moved
-        }
-        Ending::Reference {
-            text,
-            name,
-            default,
-        } => {
-            match (in_variable(task, name, port, DEPTH), default) {
-                (Said::Nothing, Some(default)) if default == port.from.to_string() => {
-                    command.replace(task, place, text, &new);
-                    Said::Moved
+        match on_the_line.unwrap_or_else(|| in_variable(task, name, port, Trust::Known)) {
+            Said::Moved if has_flags => return true,
+            // Different versions look into different ones.
+            Said::Moved => has_moved = true,
+            Said::Unknown if !hides && engine.is_one() => {
+                take_over(task, command, engine, port);
+                return true;
+            }
+            Said::Unknown => others.push((name, UNKNOWN.to_owned())),
+            Said::Other(value) => others.push((name, value)),
+            Said::Nothing => {
+                if has_moved && variable.defaults.contains(&port.from) {
+                    set_variable(task, name, &value(variable.form, port.to));
                 }
-                (Said::Nothing | Said::Unknown, _) if declares(task, port.from) => {
-                    // What the cluster says there is the port that the Service knows.
-                    command.replace(task, place, text, &new);
-                    Said::Moved
-                }
-                (Said::Moved, _) => Said::Moved,
-                (Said::Other(other), _) => Said::Other(format!("{text}, which is {other}")),
-                (Said::Nothing | Said::Unknown, _) => Said::Unknown,
             }
         }
-        Ending::Number(_) | Ending::None => Said::Other(value.to_owned()),
     }
+    has_moved
 }
 
-/// The same in what the shell is told before the command, `PORT=8000 serve`, which hides the container's own variable.
-fn in_assignments(task: &mut Task, command: &Command, name: &str, port: Port) -> Said {
-    for (place, word) in command.words().iter().enumerate() {
-        match assignment(&word.text) {
-            Some((known, value)) if known == name => {
-                return in_word(task, command, place, value, port);
-            }
-            Some(_) => {}
-            // A command's own words may have the shape of one.
-            None if word.text == "exec" || word.text == "env" => {}
-            None => break,
+/// Whether the flag must say it, and the variable stay as it is: others are told the number by the variable, or a file may
+/// say another one and wins.
+fn is_better_left(task: &Task, command: &Command, name: &str, port: Port) -> bool {
+    match find(task, name, port, Trust::Known) {
+        Found::Here { names, .. } => {
+            told_to_others(task, &names).is_some() || has_a_file(task, command)
         }
-    }
-    in_variable(task, name, port, DEPTH)
-}
-
-fn in_variable(task: &mut Task, name: &str, port: Port, depth: u8) -> Said {
-    let at = format!("/env/name={}", escape(name));
-    let there = task.in_server(&at).clone();
-    let Some(text) = there.get("value").and_then(Value::as_str) else {
-        return if there["valueFrom"].is_null() {
-            Said::Nothing
-        } else {
-            Said::Unknown
-        };
-    };
-    match ending(text, false) {
-        Ending::Number(number) if number == port.from => {
-            let value = replaced(text, &number.to_string(), &port.to.to_string());
-            set_variable(task, name, &value);
-            Said::Moved
-        }
-        Ending::Reference { name: other, .. } if depth > 0 && other != name => {
-            match in_variable(task, other, port, depth - 1) {
-                Said::Nothing => Said::Unknown,
-                said @ (Said::Moved | Said::Other(_) | Said::Unknown) => said,
-            }
-        }
-        // An address without a port has the server's own, but where its scheme has one.
-        Ending::None if is_host(text) && default_of(name).contains(&port.from) => {
-            set_variable(
-                task,
-                name,
-                &format!("{}:{}", text.trim_end_matches('/'), port.to),
-            );
-            Said::Moved
-        }
-        Ending::Number(_) | Ending::Reference { .. } | Ending::None => Said::Other(text.to_owned()),
-    }
-}
-
-/// What an address variable of a known server leaves out.
-fn default_of(variable: &str) -> &'static [u16] {
-    match variable {
-        "OLLAMA_HOST" => &[11_434],
-        _ => &[],
+        Found::Other(_) | Found::Unknown | Found::Nothing => false,
     }
 }
 
 /// Says the port where it is found first, whatever was said before.
 fn take_over(task: &mut Task, command: &Command, engine: &'static Engine, port: Port) {
-    match (engine.flags.first(), engine.variables.first()) {
-        (Some(flag), _) => append(task, command, flag, port),
-        (None, Some(variable)) => {
-            set_variable(task, variable.names[0], &value(variable.form, port.to));
-        }
-        (None, None) => {}
+    if let Some(flag) = engine.flags.first() {
+        append(task, command, flag, port);
+        return;
+    }
+    for variable in engine.variables {
+        set_variable(task, variable.names[0], &value(variable.form, port.to));
     }
 }
 
@@ -388,26 +254,6 @@ fn value(form: Form, port: u16) -> String {
     }
 }
 
-fn set_variable(task: &mut Task, name: &str, value: &str) {
-    let at = format!("/env/name={}", escape(name));
-    let there = task.in_server(&at);
-    let variable = json!({"name": name, "value": value});
-    let edited = if there.is_null() {
-        let list = task.server("/env");
-        task.edits.insert(&list, false, variable)
-    } else if there["valueFrom"].is_null() {
-        let at = task.server(&format!("{at}/value"));
-        task.edits.set(&at, json!(value))
-    } else {
-        let at = task.server(&format!("{at}/valueFrom"));
-        let removed = task.edits.remove(&at);
-        task.check(removed);
-        let at = task.server(&format!("/env/name={}/value", escape(name)));
-        task.edits.set(&at, json!(value))
-    };
-    task.check(edited);
-}
-
 /// Settings that nothing is said about.
 fn unsaid(settings: &'static [Setting], said: &[(&str, String)]) -> Vec<&'static Setting> {
     let is_unsaid = |setting: &&Setting| said.iter().all(|(name, _)| *name != setting.names[0]);
@@ -424,13 +270,25 @@ fn is_variable(engine: &Engine, name: &str) -> bool {
 /// Whether what is neither on the line nor in a variable of the manifest may still be said.
 fn is_from_elsewhere(task: &Task, command: &Command) -> bool {
     let sources = task.in_server("/envFrom").as_array();
-    let has_a_file = |word: &str| {
-        let name = word.split('=').next().unwrap_or_default();
-        matches!(name, "-c" | "--config" | "--config-file")
-    };
-    sources.is_some_and(|all| !all.is_empty())
-        || command.words().iter().any(|word| has_a_file(&word.text))
-        || !task.in_server("/env/name=GUNICORN_CMD_ARGS").is_null()
+    sources.is_some_and(|all| !all.is_empty()) || has_a_file(task, command)
+}
+
+/// Whether a file may say it, or a variable with flags in it.
+fn has_a_file(task: &Task, command: &Command) -> bool {
+    let words = &command.words()[command.start()..];
+    let mut words = words.iter().map(|word| word.text.as_str()).peekable();
+    let mut is_file = false;
+    while let Some(word) = words.next() {
+        is_file |= match word.split('=').next().unwrap_or_default() {
+            "--config" | "--config-file" => true,
+            // A number is the context's size of llama.cpp.
+            "-c" => words
+                .peek()
+                .is_some_and(|next| next.parse::<u32>().is_err()),
+            _ => false,
+        };
+    }
+    is_file || !task.in_server("/env/name=GUNICORN_CMD_ARGS").is_null()
 }
 
 fn declares(task: &Task, port: u16) -> bool {
@@ -447,7 +305,7 @@ fn says(name: &str, value: &str, port: Port) -> Stuck {
 
 fn scripted(what: &str) -> Stuck {
     let text = format!(
-        "a shell starts the server with more than one simple command, so {what} cannot be set"
+        "a shell starts the server with more than one simple command, or behind what is not known here, so {what} cannot be set"
     );
     (text, REMEDY)
 }

@@ -13,6 +13,7 @@ mod ports;
 mod public;
 mod selection;
 mod servers;
+mod starts;
 mod tls;
 
 use std::fmt::Write as _;

@@ -6,14 +6,14 @@ use sidescale::inject::{self, Output, Refusal, Source};
 use super::{objects, options};
 
 /// A Deployment whose one container is `container`, and the Service that targets `port` of it by its number.
-fn injected(container: &Value, port: u16) -> Result<Output, Vec<Refusal>> {
+pub(crate) fn injected(container: &Value, port: u16) -> Result<Output, Vec<Refusal>> {
     let mut container = container.clone();
     container["name"] = json!("server");
     inject_all(&[container], &[port], &json!({}))
 }
 
 /// The same with several containers and ports, and other annotations.
-fn inject_all(
+pub(crate) fn inject_all(
     containers: &[Value],
     ports: &[u16],
     annotations: &Value,
@@ -48,7 +48,7 @@ fn inject_all(
 }
 
 /// What stands in a container of the output.
-fn container(output: &Output, name: &str) -> Value {
+pub(crate) fn container(output: &Output, name: &str) -> Value {
     let objects = objects(&output.manifests);
     let deployment = objects.iter().find(|object| object["kind"] == "Deployment");
     let pod = &deployment.expect("it is there")["spec"]["template"]["spec"];
@@ -88,38 +88,38 @@ fn assert_moves(port: u16, before: &Value, after: &Value) {
     }
 }
 
-fn refusal(refused: Result<Output, Vec<Refusal>>) -> String {
+pub(crate) fn refusal(refused: Result<Output, Vec<Refusal>>) -> String {
     match refused {
         Ok(output) => panic!("it was taken: {}", output.manifests),
         Err(refusals) => refusals[0].to_string(),
     }
 }
 
-fn args(words: &[&str]) -> Value {
+pub(crate) fn args(words: &[&str]) -> Value {
     json!({ "args": words })
 }
 
-fn command(words: &[&str]) -> Value {
+pub(crate) fn command(words: &[&str]) -> Value {
     json!({ "command": words })
 }
 
-fn env(name: &str, value: &str) -> Value {
+pub(crate) fn env(name: &str, value: &str) -> Value {
     json!({"env": [{"name": name, "value": value}]})
 }
 
-fn with(mut one: Value, other: Value) -> Value {
+pub(crate) fn with(mut one: Value, other: Value) -> Value {
     if let (Value::Object(one), Value::Object(other)) = (&mut one, other) {
         one.extend(other);
     }
     one
 }
 
-fn image(image: &str) -> Value {
+pub(crate) fn image(image: &str) -> Value {
     json!({ "image": image })
 }
 
 /// Port, server before, what is in it afterwards.
-fn assert_all_move(rows: &[(u16, Value, Value)]) {
+pub(crate) fn assert_all_move(rows: &[(u16, Value, Value)]) {
     for (port, before, after) in rows {
         assert_moves(*port, before, after);
     }

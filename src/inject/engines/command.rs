@@ -7,6 +7,8 @@ use std::ops::Range;
 
 use serde_json::{Value, json};
 
+use super::known;
+use super::wrappers::{self, Script};
 use crate::inject::task::Task;
 
 /// The words of one program, with those of its wrappers.
@@ -33,32 +35,15 @@ enum At {
     Script(Range<usize>),
 }
 
-/// Whether a shell reads the words, and where its script stands.
+/// Whether a shell reads the words.
 #[derive(Debug)]
 enum Shell {
     None,
-    /// One simple command.
+    /// One simple command, and where it stands.
     Simple(usize, usize),
-    /// More than that.
-    Script(usize, usize),
+    /// More than that: all that is on the line.
+    Script(String),
 }
-
-/// What starts another program and hands its words on.
-const WRAPPERS: [&str; 13] = [
-    "exec",
-    "env",
-    "nohup",
-    "tini",
-    "dumb-init",
-    "catatonit",
-    "nvidia_entrypoint.sh",
-    "numactl",
-    "opentelemetry-instrument",
-    "ddtrace-run",
-    "trtllm-llmapi-launch",
-    "uv",
-    "poetry",
-];
 
 // === impl Command ===
 
@@ -78,18 +63,41 @@ impl Command {
             lists,
             shell: Shell::None,
         };
-        if let Some((list, index)) = command.script_place() {
-            let is_variable = |name: &str| {
-                let at = format!("/env/name={}", crate::inject::edits::escape(name));
-                !task.in_server(&at).is_null() || task.in_server("/envFrom").is_array()
-            };
-            let script = &command.lists[list].1[index];
-            (command.words, command.shell) = match simple(script, &is_variable) {
-                Some(words) => (words, Shell::Simple(list, index)),
-                None => (Vec::new(), Shell::Script(list, index)),
-            };
+        command.look_through_a_shell(task);
+        if wrappers::hides_a_shell(&command.texts(), &known::is_start) {
+            command.shell = Shell::Script(command.line());
+        }
+        if command.script().is_some() {
+            command.words.clear();
         }
         command
+    }
+
+    /// Takes the words of a script for those of the line, where the script is one simple command.
+    fn look_through_a_shell(&mut self, task: &Task) {
+        let is_whole = !self.lists[0].1.is_empty();
+        let Some(Script { shell, script }) = wrappers::script(&self.texts(), is_whole) else {
+            return;
+        };
+        let At::Item(list, index) = self.words[script].at else {
+            return;
+        };
+        let text = &self.lists[list].1[index];
+        let is_variable = |name: &str| {
+            let at = format!("/env/name={}", crate::inject::edits::escape(name));
+            !task.in_server(&at).is_null() || task.in_server("/envFrom").is_array()
+        };
+        // `bash -c 'exec "$@"' bash vllm serve`: what runs stands behind the script.
+        let takes_words = self.words.len() > script + 1 && has_positions(text);
+        match simple(text, &is_variable).filter(|_| !takes_words) {
+            Some(inner) => {
+                self.shell = Shell::Simple(list, index);
+                // What stands before the shell stays: `env PORT=8000 sh -c`.
+                self.words.truncate(shell);
+                self.words.extend(inner);
+            }
+            None => self.shell = Shell::Script(self.line()),
+        }
     }
 
     /// Whether the manifest names the program, and does not leave it to the image.
@@ -97,54 +105,47 @@ impl Command {
         !self.lists[0].1.is_empty() || !matches!(self.shell, Shell::None)
     }
 
-    pub(super) fn is_simple(&self) -> bool {
-        matches!(self.shell, Shell::Simple(..))
+    /// Whether a shell reads this word.
+    pub(super) fn is_in_a_shell(&self, index: usize) -> bool {
+        let word = self.words.get(index);
+        word.is_some_and(|word| matches!(word.at, At::Script(_)))
     }
 
-    /// A script of more than one simple command.
+    /// All that is on the line, where a script on it is more than one simple command.
     pub(super) fn script(&self) -> Option<&str> {
-        match self.shell {
-            Shell::Script(list, index) => Some(&self.lists[list].1[index]),
+        match &self.shell {
+            Shell::Script(line) => Some(line),
             Shell::None | Shell::Simple(..) => None,
         }
+    }
+
+    /// All that is on the line, letter by letter.
+    pub(super) fn line(&self) -> String {
+        let words = self.lists.iter().flat_map(|(_, texts)| texts);
+        words.map(String::as_str).collect::<Vec<_>>().join(" ")
     }
 
     pub(super) fn words(&self) -> &[Word] {
         &self.words
     }
 
+    /// Where the words of the program begin among all.
+    pub(super) fn start(&self) -> usize {
+        wrappers::start(&self.texts())
+    }
+
     /// The words of the program itself, wrappers and interpreters left out: `["vllm", "serve", ..]`,
     /// `["-m", "sglang.launch_server", ..]`.
     pub(super) fn program(&self) -> Vec<&str> {
-        let mut words = self.words.iter().map(|word| word.text.as_str()).peekable();
-        while let Some(word) = words.peek() {
-            let name = base(word);
-            let is_assignment = assignment(word).is_some();
-            if WRAPPERS.contains(&name) || is_assignment {
-                words.next();
-                // Their own options and subcommand.
-                while words
-                    .next_if(|word| {
-                        word.starts_with('-') || matches!(name, "uv" | "poetry") && *word == "run"
-                    })
-                    .is_some()
-                {}
-            } else if name.starts_with("python") {
-                words.next();
-                while words
-                    .next_if(|word| word.starts_with('-') && *word != "-m")
-                    .is_some()
-                {}
-                break;
-            } else {
-                break;
-            }
-        }
-        let mut words: Vec<&str> = words.collect();
+        let mut words = self.texts().split_off(self.start());
         if let Some(first) = words.first_mut() {
-            *first = base(first);
+            *first = wrappers::base(first);
         }
         words
+    }
+
+    fn texts(&self) -> Vec<&str> {
+        self.words.iter().map(|word| word.text.as_str()).collect()
     }
 
     /// Puts `new` where `old` stands last in a word.
@@ -156,7 +157,7 @@ impl Command {
                 replaced(&self.lists[*list].1[*item], old, new),
             ),
             At::Script(range) => {
-                let (Shell::Simple(list, item) | Shell::Script(list, item)) = self.shell else {
+                let Shell::Simple(list, item) = self.shell else {
                     return;
                 };
                 let script = &self.lists[list].1[item];
@@ -189,80 +190,15 @@ impl Command {
         texts.extend_from_slice(words);
         set(task, key, &texts);
     }
-
-    /// Where the script stands that a shell is given, in its list.
-    fn script_place(&self) -> Option<(usize, usize)> {
-        let text = |word: &Word| word.text.clone();
-        let mut words = self.words.iter().peekable();
-        while words
-            .next_if(|word| WRAPPERS.contains(&base(&word.text)) || word.text == "--")
-            .is_some()
-        {}
-        let first = words.peek().map(|word| text(word))?;
-        let is_shell = matches!(base(&first), "sh" | "bash" | "ash" | "dash" | "zsh");
-        let names_nothing = self.lists[0].1.is_empty();
-        // An image whose entry point is a shell gets its options, or with `sh -c` as the entry point the script alone.
-        if names_nothing && self.words.len() == 1 && first.contains(char::is_whitespace) {
-            return self.place(0);
-        }
-        // `-c` is the context's size of llama.cpp.
-        let is_option = names_nothing
-            && is_script_option(&first)
-            && (self.words.get(1)).is_some_and(|next| next.text.contains(char::is_whitespace));
-        if !(is_shell || is_option) {
-            return None;
-        }
-        if is_shell {
-            words.next();
-        }
-        while let Some(word) = words.next() {
-            if is_script_option(&word.text) {
-                words.next_if(|word| word.text == "--");
-                let script = words.next()?;
-                return match script.at {
-                    At::Item(list, index) => Some((list, index)),
-                    At::Script(_) => None,
-                };
-            }
-            if word.text == "-o" {
-                words.next();
-            } else if !word.text.starts_with('-') {
-                break;
-            }
-        }
-        None
-    }
-
-    fn place(&self, index: usize) -> Option<(usize, usize)> {
-        match self.words.get(index)?.at {
-            At::Item(list, index) => Some((list, index)),
-            At::Script(_) => None,
-        }
-    }
 }
 
-/// `-c`, `-lc`, `-euxc`: what follows is a script. The `-c` of a program that is no shell is something else.
-fn is_script_option(word: &str) -> bool {
-    let letters = word.strip_prefix('-').unwrap_or_default();
-    letters.ends_with('c') && letters.chars().all(|letter| "euxlivc".contains(letter))
-}
-
-/// The name of a program in a path.
-fn base(word: &str) -> &str {
-    word.rsplit('/').next().unwrap_or(word)
-}
-
-/// `NAME=value`, before a command.
-pub(super) fn assignment(word: &str) -> Option<(&str, &str)> {
-    let (name, value) = word.split_once('=')?;
-    is_name(name).then_some((name, value))
-}
-
-fn is_name(name: &str) -> bool {
-    let letter = |letter: char| letter.is_ascii_alphanumeric() || letter == '_';
-    !name.is_empty()
-        && name.chars().all(letter)
-        && !name.starts_with(|sign: char| sign.is_ascii_digit())
+/// Whether a script reads the words behind it: `$1`, `"$@"`.
+fn has_positions(script: &str) -> bool {
+    let mut after = script.split('$').skip(1);
+    after.any(|rest| {
+        let rest = rest.strip_prefix('{').unwrap_or(rest);
+        rest.starts_with(|sign: char| sign.is_ascii_digit() || "@*#".contains(sign))
+    })
 }
 
 /// `text` with `new` where `old` stands last.
@@ -273,8 +209,28 @@ pub(super) fn replaced(text: &str, old: &str, new: &str) -> String {
     }
 }
 
+/// A script without what may end one simple command and changes nothing about its words: `2>&1`, `;`.
+fn without_end(script: &str) -> &str {
+    let trimmed = script.trim_end();
+    if trimmed.ends_with('\\') {
+        return script;
+    }
+    let script = trimmed;
+    let ended = script.strip_suffix(';').or_else(|| {
+        let ends = ["2>&1", "1>&2", ">&2"].iter();
+        let mut cut = ends.filter_map(|end| script.strip_suffix(end));
+        cut.find(|before| before.ends_with(char::is_whitespace))
+    });
+    match ended {
+        // `\;` is a word, and `;;` is no end of a command.
+        Some(before) if !before.ends_with(['\\', ';', '&', '|']) => without_end(before),
+        Some(_) | None => script,
+    }
+}
+
 /// The words of a script that is one simple command; `None`: it is more, or what it runs is not in it.
 fn simple(script: &str, is_variable: &dyn Fn(&str) -> bool) -> Option<Vec<Word>> {
+    let script = without_end(script);
     let mut words: Vec<Word> = Vec::new();
     let mut signs = script.char_indices().peekable();
     let mut word: Option<Word> = None;
@@ -367,6 +323,8 @@ mod tests {
             "exec vllm serve 'a b' --port 8000",
             "\n  exec vllm serve \"a b\" \\\n    --port 8000\n",
             "exec vllm serve a\\ b --port \"8000\"\n\n",
+            "exec vllm serve 'a b' --port 8000 2>&1 ;\n",
+            "exec vllm serve 'a b' --port 8000;",
         ] {
             assert_eq!(read(script).unwrap_or_default(), words, "{script}");
         }
@@ -375,6 +333,12 @@ mod tests {
             "vllm serve M | tee log",
             "vllm serve M > log",
             "vllm serve M &",
+            "vllm serve M & ;",
+            "vllm serve M ';",
+            "vllm serve M #;",
+            "vllm serve M>2>&1",
+            "vllm serve M > log 2>&1",
+            "sleep 1\nvllm serve M;",
             "vllm serve M; sleep 1",
             "sleep 1\nvllm serve M",
             "vllm serve $(cat model)",
@@ -388,6 +352,8 @@ mod tests {
         ] {
             assert_eq!(read(script), None, "{script}");
         }
+        // A sign that is escaped is a word, and ends nothing.
+        assert_eq!(read("find \\;").unwrap_or_default(), ["find", ";"]);
         // Single quotes keep all of it, and Kubernetes has put the variable there before.
         assert_eq!(
             read("echo '$(x) | `y`;'").unwrap_or_default(),

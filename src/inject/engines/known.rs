@@ -4,6 +4,7 @@
 //! the manifest leaves the start to the image. What a model or a folder is called says nothing.
 
 use super::command::Command;
+use super::wrappers::base;
 
 /// What one server takes for its ports.
 #[derive(Debug)]
@@ -16,6 +17,20 @@ pub(super) struct Engine {
     /// A flag on the line wins over variables in all of them.
     pub(super) flags: &'static [Setting],
     pub(super) variables: &'static [Setting],
+}
+
+impl Engine {
+    /// Whether all that it takes says one and the same port.
+    pub(super) fn is_one(&self) -> bool {
+        let mut variables = self.variables.iter().map(|variable| variable.defaults);
+        match self.flags {
+            [] => variables
+                .next()
+                .is_some_and(|first| variables.all(|other| other == first)),
+            [_one] => true,
+            _ => false,
+        }
+    }
 }
 
 /// One flag or variable for a port.
@@ -265,6 +280,24 @@ const ENGINES: &[Engine] = &[
         &[apart(&["PORT"], &[])],
     ),
     server(
+        "LocalAI",
+        &["local-ai"],
+        &["localai/localai", "go-skynet/local-ai"],
+        &[address(&["--address"], &[8080])],
+        // It looks for them in this order.
+        &[
+            address(&["LOCALAI_ADDRESS"], &[]),
+            address(&["ADDRESS"], &[]),
+        ],
+    ),
+    server(
+        "Xinference",
+        &["xinference-local"],
+        &[],
+        &[apart(&["--port", "-p"], &[9997])],
+        &[],
+    ),
+    server(
         "Flask",
         &["flask run", "-m flask run"],
         &[],
@@ -274,15 +307,15 @@ const ENGINES: &[Engine] = &[
 ];
 
 /// What may follow the name of an image that is an engine's: the hardware or the make.
-const MAKES: [&str; 33] = [
+const MAKES: [&str; 37] = [
     "openai", "cpu", "gpu", "cuda", "rocm", "tpu", "xpu", "hpu", "npu", "gaudi", "neuron",
     "neuronx", "musa", "ascend", "metal", "vulkan", "intel", "amd", "nvidia", "arm", "arm64",
     "aarch64", "x86", "amd64", "gh200", "jetson", "dev", "nightly", "release", "server", "serve",
-    "serving", "slim",
+    "serving", "slim", "rhel8", "rhel9", "ubi8", "ubi9",
 ];
 
 /// Of a flag or a variable that says a server's port, whoever's it is.
-pub(super) const FLAGS: [&str; 12] = [
+pub(super) const FLAGS: [&str; 13] = [
     "--port",
     "--http-port",
     "--server-port",
@@ -292,6 +325,7 @@ pub(super) const FLAGS: [&str; 12] = [
     "--api-port",
     "--listen-port",
     "--bind",
+    "-b",
     "--listen",
     "--addr",
     "--address",
@@ -332,13 +366,26 @@ pub(super) fn names() -> String {
 /// The server that a container is, by its command or else by its image.
 pub(super) fn engine(command: &Command, image: &str) -> Option<&'static Engine> {
     let program = command.program();
-    let started = |engine: &&Engine| engine.starts.iter().any(|start| begins(&program, start));
-    let by_start = ENGINES.iter().find(started);
+    let by_start = started(&program);
     if by_start.is_some() || command.is_named() {
         return by_start;
     }
     let made = |engine: &&Engine| engine.images.iter().any(|known| is_image(image, known));
     ENGINES.iter().find(made)
+}
+
+/// Whether the words of a program are those of a server that is known.
+pub(super) fn is_start(program: &[&str]) -> bool {
+    let mut program = program.to_vec();
+    if let Some(first) = program.first_mut() {
+        *first = base(first);
+    }
+    started(&program).is_some()
+}
+
+fn started(program: &[&str]) -> Option<&'static Engine> {
+    let is_it = |engine: &&Engine| engine.starts.iter().any(|start| begins(program, start));
+    ENGINES.iter().find(is_it)
 }
 
 /// The server in a script of several commands that goes by a variable alone, whatever else is in the script.

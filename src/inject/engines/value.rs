@@ -58,15 +58,26 @@ pub(super) fn is_host(text: &str) -> bool {
             || (text.starts_with('[') && text.ends_with(']')))
 }
 
-/// Whether a server may listen there: a number, or an address that is no other machine's.
-pub(super) fn is_listening(value: &str) -> bool {
-    let address = value
-        .split_once("://")
-        .map_or(value, |(_, address)| address);
-    match address.rsplit_once(':') {
-        None => true,
-        Some((host, _)) => matches!(host, "" | "0.0.0.0" | "*" | "[::]" | "::" | "+"),
-    }
+/// Where a text refers to a variable: `$(NAME)`, and in a shell `$NAME` and `${NAME..}`. `$NAMELY` is another one.
+pub(super) fn references<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
+    text.match_indices(name).filter_map(move |(at, _)| {
+        let (before, after) = (&text[..at], &text[at + name.len()..]);
+        let is_whole = !after.starts_with(|sign: char| sign.is_ascii_alphanumeric() || sign == '_');
+        let open = ["$(", "${", "$"]
+            .iter()
+            .find(|open| before.ends_with(**open))?;
+        let is_closed = *open != "$(" || after.starts_with(')');
+        (is_whole && is_closed).then_some(at - open.len())
+    })
+}
+
+/// Whether a text has a number that is no part of a longer one.
+pub(super) fn says_number(text: &str, number: u16) -> bool {
+    let number = number.to_string();
+    let digit = |sign: char| sign.is_ascii_digit();
+    text.match_indices(&number).any(|(at, _)| {
+        !text[..at].ends_with(digit) && !text[at + number.len()..].starts_with(digit)
+    })
 }
 
 #[cfg(test)]
@@ -103,6 +114,31 @@ mod tests {
         ];
         for (value, in_a_shell, expected) in rows {
             assert_eq!(ending(value, in_a_shell), expected, "{value}");
+        }
+    }
+    #[test]
+    fn a_reference_and_a_number_are_whole() {
+        for (text, expected) in [
+            ("--port $(PORT)", true),
+            ("--port=$PORT", true),
+            ("${PORT:-1}", true),
+            ("$PORTAL", false),
+            ("${PORT_2}", false),
+            ("$(PORT", false),
+            ("$(MY_PORT)", false),
+            ("PORT", false),
+        ] {
+            let found = references(text, "PORT").next().is_some();
+            assert_eq!(found, expected, "{text}");
+        }
+        for (text, expected) in [
+            ("8000", true),
+            ("port=8000)", true),
+            ("-p8000", true),
+            ("18000", false),
+            ("80001", false),
+        ] {
+            assert_eq!(says_number(text, 8000), expected, "{text}");
         }
     }
 }
