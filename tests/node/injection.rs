@@ -5,7 +5,6 @@ use std::time::Duration;
 use crate::cluster::{Cluster, SOON};
 use crate::manifests::{TARGET, injected, plain};
 use crate::visitors::{Visitors, Way};
-use crate::wait::eventually;
 
 /// Seconds that the server loads.
 const COLD_START: u32 = 60;
@@ -24,13 +23,12 @@ async fn no_request_fails_while_the_sidecar_comes_and_goes() {
     cluster.apply(&without).await;
     cluster.is_rolled_out(TARGET, long).await;
     let visitors = Visitors::start(&cluster.address(TARGET).await, &CLIENTS);
-    served(&visitors, 50).await;
+    visitors.are_served(50).await;
 
     cluster.apply(&with).await;
     cluster.is_rolled_out(TARGET, long).await;
     visitors.assert_none_failed("the sidecar came");
-    let before = count(&visitors);
-    served(&visitors, before + 50).await;
+    visitors.are_served(50).await;
     for pod in cluster.pods_of(TARGET).await {
         let name = pod.metadata.name.expect("a pod has a name");
         let plan = cluster
@@ -57,18 +55,4 @@ async fn no_request_fails_while_the_sidecar_comes_and_goes() {
         seen.served
     ));
     cluster.end().await;
-}
-
-/// Returns when so many requests were answered.
-async fn served(visitors: &Visitors, wanted: u64) {
-    eventually("requests are answered", SOON, async || {
-        visitors.assert_none_failed("before anything happened");
-        let served = count(visitors);
-        (served >= wanted).then_some(()).ok_or(format!("{served}"))
-    })
-    .await;
-}
-
-fn count(visitors: &Visitors) -> u64 {
-    visitors.seen().served.values().sum()
 }

@@ -12,10 +12,9 @@ use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use tokio::net::TcpStream;
 
-use crate::cluster::{Cluster, SOON};
+use crate::cluster::Cluster;
 use crate::manifests::{TARGET, injected, named, plain};
 use crate::visitors::{Visitors, Way};
-use crate::wait::eventually;
 
 /// Seconds that a server loads.
 const COLD_START: u32 = 5;
@@ -130,12 +129,11 @@ async fn coming(cluster: &Cluster, objects: &[Value]) -> Visitors {
     cluster.apply(objects).await;
     cluster.is_rolled_out(TARGET, LONG).await;
     let visitors = Visitors::start(&cluster.address(TARGET).await, &CLIENTS);
-    served(&visitors, 50).await;
+    visitors.are_served(50).await;
     cluster.apply(&injected(objects, false)).await;
     cluster.is_rolled_out(TARGET, LONG).await;
-    let seen = visitors.assert_none_failed("the sidecar came");
-    let before = seen.served.values().sum::<u64>();
-    served(&visitors, before + 50).await;
+    visitors.assert_none_failed("the sidecar came");
+    visitors.are_served(50).await;
     for pod in cluster.pods_of(TARGET).await {
         let name = pod.metadata.name.expect("a pod has a name");
         let metrics = cluster.ask(&name, "/metrics").await.expect("it answers");
@@ -162,16 +160,6 @@ async fn going(cluster: Cluster, visitors: Visitors, objects: &[Value]) {
         seen.served
     ));
     cluster.end().await;
-}
-
-/// Returns when so many requests were answered.
-async fn served(visitors: &Visitors, wanted: u64) {
-    eventually("requests are answered", SOON, async || {
-        let seen = visitors.assert_none_failed("before anything happened");
-        let served: u64 = seen.served.values().sum();
-        (served >= wanted).then_some(()).ok_or(format!("{served}"))
-    })
-    .await;
 }
 
 fn spec_of(pod: &Pod) -> Value {

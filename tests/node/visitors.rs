@@ -13,6 +13,9 @@ use sidescale::clock::Clock;
 use sidescale::lifecycle::{Tasks, TasksHandle};
 use tokio::net::TcpStream;
 
+use crate::cluster::SOON;
+use crate::wait::eventually;
+
 /// How a client asks.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub(crate) enum Way {
@@ -91,6 +94,16 @@ impl Visitors {
         lock(&self.seen).clone()
     }
 
+    /// Returns when so many more were answered.
+    pub(crate) async fn are_served(&self, more: u64) {
+        let wanted = self.seen().total() + more;
+        eventually("requests are answered", SOON, async || {
+            let served = self.assert_none_failed("while they waited").total();
+            (served >= wanted).then_some(()).ok_or(format!("{served}"))
+        })
+        .await;
+    }
+
     /// Fails where one of them did.
     pub(crate) fn assert_none_failed(&self, when: &str) -> Seen {
         let seen = self.seen();
@@ -101,6 +114,14 @@ impl Visitors {
             seen.served
         );
         seen
+    }
+}
+
+// === impl Seen ===
+
+impl Seen {
+    fn total(&self) -> u64 {
+        self.served.values().sum()
     }
 }
 
