@@ -135,6 +135,15 @@ pub struct Tuner {
     pace: Pace,
 }
 
+/// What came in a slot.
+#[derive(Clone, Copy, Debug)]
+struct Arrivals {
+    /// A second.
+    rate: f64,
+    /// In the slot's busiest second: a burst that is over within it does not show in the mean.
+    busiest: f64,
+}
+
 /// The cheapest of all candidates, and of those that only look at the present.
 #[derive(Clone, Copy, Debug, Default)]
 struct Best {
@@ -205,16 +214,20 @@ impl Tuner {
         for (start, bucket) in history.tens(at(next)..at(until)) {
             let slot = start.as_millis().div_euclid(SLOT_MILLIS);
             // The finest that is still held.
-            let rate = rate_of(bucket).or_else(|| {
-                if minute.is_none_or(|(of, _)| of != slot.div_euclid(6)) {
+            let arrivals = Arrivals::of(bucket).or_else(|| {
+                let of = slot.div_euclid(6);
+                let is_first = minute.is_none_or(|(before, _)| before != of);
+                if is_first {
                     let whole = history
                         .minutes(start..start + Duration::from_secs(1))
                         .next();
-                    minute = Some((slot.div_euclid(6), rate_of(whole.and_then(|(_, b)| b))));
+                    minute = Some((of, Arrivals::of(whole.and_then(|(_, bucket)| bucket))));
                 }
-                minute.and_then(|(_, rate)| rate)
+                let arrivals = minute.and_then(|(_, arrivals)| arrivals);
+                // A minute has one busiest second.
+                arrivals.map(|all| if is_first { all } else { all.level() })
             });
-            self.live(slot, rate, forecaster.foreseen(start), &facts);
+            self.live(slot, arrivals, forecaster.foreseen(start), &facts);
             if slot % RESTS_EVERY_SLOTS == 0 {
                 self.pace.rest();
             }
@@ -266,20 +279,28 @@ impl Tuner {
         self.next.is_some_and(|next| next < end)
     }
 
-    /// Ten seconds pass in all worlds; `rate` arrivals a second, `None`: nobody looked, and the worlds stand still.
-    fn live(&mut self, slot: i64, rate: Option<f64>, foreseen: Option<[f64; 2]>, facts: &Facts) {
+    /// Ten seconds pass in all worlds; `None`: nobody looked, and the worlds stand still.
+    fn live(
+        &mut self,
+        slot: i64,
+        arrivals: Option<Arrivals>,
+        foreseen: Option<[f64; 2]>,
+        facts: &Facts,
+    ) {
         let cold_start = facts.cold_start.as_secs_f64();
+        let rate = arrivals.map(|arrivals| arrivals.rate);
         self.sights.see(slot, rate, cold_start, foreseen);
-        let Some(rate) = rate.filter(|_| slot >= self.begins) else {
+        let Some(arrivals) = arrivals.filter(|_| slot >= self.begins) else {
             return;
         };
+        let rate = arrivals.rate;
         if self.lives.is_empty() {
             self.be_born(rate, facts);
         }
         let decay = 0.5_f64.powf(SLOT_SECS / HALF_LIFE_SECS);
         let seen = Sight::ALL.map(|sight| self.sights.rate(sight).unwrap_or(rate));
         for (candidate, life) in self.candidates.iter().zip(&mut self.lives) {
-            life.pass(rate, facts, decay);
+            life.pass(arrivals, facts, decay);
             let need = seen[candidate.sight as usize] * candidate.headroom / facts.pod_rps;
             life.ask(need, candidate, facts);
         }
@@ -326,9 +347,22 @@ impl Tuner {
     }
 }
 
-fn rate_of(bucket: Option<Bucket>) -> Option<f64> {
-    bucket
-        .filter(|bucket| bucket.seconds >= LEAST_SEEN)
-        .map(|bucket| bucket.rate())
-        .filter(|rate| rate.is_finite() && *rate >= 0.0)
+// === impl Arrivals ===
+
+impl Arrivals {
+    /// `None`: too little was seen of the slot.
+    fn of(bucket: Option<Bucket>) -> Option<Self> {
+        let bucket = bucket.filter(|bucket| bucket.seconds >= LEAST_SEEN)?;
+        let (rate, busiest) = (bucket.rate(), bucket.busiest());
+        let is_rate = |rate: f64| rate.is_finite() && rate >= 0.0;
+        (is_rate(rate) && is_rate(busiest)).then_some(Self { rate, busiest })
+    }
+
+    /// The same, evenly spread.
+    fn level(self) -> Self {
+        Self {
+            busiest: self.rate,
+            ..self
+        }
+    }
 }

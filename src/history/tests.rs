@@ -274,6 +274,40 @@ fn work_is_that_of_uncongested_minutes() {
 }
 
 #[test]
+fn the_busiest_second_of_a_slot_is_kept_in_each_tier_and_in_a_checkpoint() {
+    let mut history = recorded(1..=90, 3.0);
+    for sec in 91..=120 {
+        let rate = if sec == 101 { 28.0 } else { 3.0 };
+        history.record(at(sec), &second(2.0, rate));
+    }
+    let busiest = |bucket: Option<Bucket>| bucket.expect("seen").busiest();
+    let tens: Vec<f64> = history
+        .tens(at(80)..at(120))
+        .map(|(_, bucket)| busiest(bucket))
+        .collect();
+    assert_eq!(tens, [3.0, 3.0, 28.0, 3.0]);
+    let of_minutes = |history: &History| -> Vec<f64> {
+        let minutes = history.minutes(at(0)..at(120));
+        minutes.map(|(_, bucket)| busiest(bucket)).collect()
+    };
+    assert_eq!(of_minutes(&history), [3.0, 28.0]);
+    let bytes = encode(&history, &Sections::new());
+    let (back, _) = decode(&bytes).expect("just written");
+    for (one, other) in of_minutes(&history).into_iter().zip(of_minutes(&back)) {
+        assert!((one - other).abs() <= 0.07 * one, "{one} {other}");
+    }
+    // A version that does not know of it has written one column less.
+    let columns = 20 + 1 + "history.minutes".len() + 4 + 4 + 8 + 4;
+    let mut older = bytes[20..].to_vec();
+    assert_eq!(older[columns - 20], 10);
+    older[columns - 20] = 9;
+    let (back, _) = decode(&seal(&older)).expect("it is as good");
+    for level in of_minutes(&back) {
+        assert!((2.9..4.0).contains(&level), "{level}");
+    }
+}
+
+#[test]
 fn recent_joins_the_seconds() {
     let mut history = recorded(1..=60, 4.0);
     for sec in 61..=90 {

@@ -6,7 +6,7 @@
 use std::collections::VecDeque;
 
 use super::queue::late_share;
-use super::{Candidate, Facts, SLOT_SECS};
+use super::{Arrivals, Candidate, Facts, SLOT_SECS};
 use crate::units::pods;
 
 /// The longest that a request may wait to be started, as for the baselines.
@@ -47,8 +47,9 @@ impl Life {
         }
     }
 
-    /// A step of `rate` arrivals a second; what was before counts `decay` of what it did.
-    pub(super) fn pass(&mut self, rate: f64, facts: &Facts, decay: f64) {
+    /// A step of `arrivals`; what was before counts `decay` of what it did.
+    pub(super) fn pass(&mut self, arrivals: Arrivals, facts: &Facts, decay: f64) {
+        let Arrivals { rate, busiest } = arrivals;
         self.step = self.step.wrapping_add(1);
         let cold_start = steps(facts.cold_start.as_secs_f64());
         while let Some((asked, count)) = self.starting.front().copied()
@@ -79,8 +80,10 @@ impl Life {
             )),
             None => late,
         };
+        // What comes in one second is served in that second and within the SLO after it, behind what waited before.
+        let of_burst = (before + busiest - (1.0 + SLO_SECS) * served).clamp(0.0, busiest);
         self.pod_secs = self.pod_secs * decay + f64::from(self.pods()) * SLOT_SECS;
-        self.late = self.late * decay + late * rate * SLOT_SECS;
+        self.late = self.late * decay + of_burst.max(late * rate * SLOT_SECS);
         self.doubt *= decay;
     }
 
