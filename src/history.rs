@@ -67,6 +67,8 @@ pub struct Bucket {
     pub load: Load,
     /// Wall-clock seconds that were observed of it: below the slot's length when a leader came or went in it.
     pub seconds: f64,
+    /// Arrivals a second in the busiest record of it, which is one of a second; 0: nobody looked so closely.
+    busiest: f64,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -121,6 +123,7 @@ impl History {
             return;
         }
         let from = self.observed_from(at, load);
+        let is_known = self.recorded.is_some_and(|last| last.at_millis == from);
         if self.recorded.is_some_and(|last| at < last.at_millis) {
             self.revision += 1;
         }
@@ -130,6 +133,10 @@ impl History {
                 tier.restart_at(tier.slot_of(at));
             }
             tier.spread(from, at, load);
+            // A look whose beginning is a guess tells no rate of a second.
+            if is_known {
+                tier.note_busiest(from, at, load);
+            }
         }
         self.recorded = Some(Recorded {
             at_millis: at,
@@ -312,6 +319,11 @@ impl Bucket {
         self.load.arrivals / self.seconds
     }
 
+    /// Arrivals a second in its busiest second; where nobody looked so closely, as in the whole slot.
+    pub fn busiest(&self) -> f64 {
+        self.busiest.max(self.rate())
+    }
+
     /// Mean requests in flight over all pods, waiting ones included.
     pub fn in_flight(&self) -> f64 {
         self.load.busy_seconds / self.seconds
@@ -326,6 +338,7 @@ impl Bucket {
     pub fn join(&mut self, other: &Self) {
         self.load.add(&other.load);
         self.seconds += other.seconds;
+        self.busiest = self.busiest.max(other.busiest);
     }
 }
 

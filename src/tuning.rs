@@ -13,6 +13,7 @@
 //! All of it is a function of the history, ten seconds at a time: a new leader replays the last days and goes on where
 //! the old one stood.
 
+pub(crate) mod backlog;
 mod candidates;
 mod life;
 mod queue;
@@ -129,10 +130,21 @@ pub struct Tuner {
     begins: i64,
     facts: Option<Facts>,
     best: Best,
+    /// The most pods' worth of load that was lived through: beyond it, no record says anything.
+    known_pods: f64,
     /// Slots lived through.
     age: u32,
     parts: Parts,
     pace: Pace,
+}
+
+/// What came in a slot.
+#[derive(Clone, Copy, Debug)]
+struct Arrivals {
+    /// A second.
+    rate: f64,
+    /// In the slot's busiest second: a burst that is over within it does not show in the mean.
+    busiest: f64,
 }
 
 /// The cheapest of all candidates, and of those that only look at the present.
@@ -165,6 +177,7 @@ impl Tuner {
             begins: 0,
             facts: None,
             best: Best::default(),
+            known_pods: 0.0,
             age: 0,
             parts,
             pace: Pace::default(),
@@ -205,16 +218,20 @@ impl Tuner {
         for (start, bucket) in history.tens(at(next)..at(until)) {
             let slot = start.as_millis().div_euclid(SLOT_MILLIS);
             // The finest that is still held.
-            let rate = rate_of(bucket).or_else(|| {
-                if minute.is_none_or(|(of, _)| of != slot.div_euclid(6)) {
+            let arrivals = Arrivals::of(bucket).or_else(|| {
+                let of = slot.div_euclid(6);
+                let is_first = minute.is_none_or(|(before, _)| before != of);
+                if is_first {
                     let whole = history
                         .minutes(start..start + Duration::from_secs(1))
                         .next();
-                    minute = Some((slot.div_euclid(6), rate_of(whole.and_then(|(_, b)| b))));
+                    minute = Some((of, Arrivals::of(whole.and_then(|(_, bucket)| bucket))));
                 }
-                minute.and_then(|(_, rate)| rate)
+                let arrivals = minute.and_then(|(_, arrivals)| arrivals);
+                // A minute has one busiest second.
+                arrivals.map(|all| if is_first { all } else { all.level() })
             });
-            self.live(slot, rate, forecaster.foreseen(start), &facts);
+            self.live(slot, arrivals, forecaster.foreseen(start), &facts);
             if slot % RESTS_EVERY_SLOTS == 0 {
                 self.pace.rest();
             }
@@ -266,22 +283,32 @@ impl Tuner {
         self.next.is_some_and(|next| next < end)
     }
 
-    /// Ten seconds pass in all worlds; `rate` arrivals a second, `None`: nobody looked, and the worlds stand still.
-    fn live(&mut self, slot: i64, rate: Option<f64>, foreseen: Option<[f64; 2]>, facts: &Facts) {
+    /// Ten seconds pass in all worlds; `None`: nobody looked, and the worlds stand still.
+    fn live(
+        &mut self,
+        slot: i64,
+        arrivals: Option<Arrivals>,
+        foreseen: Option<[f64; 2]>,
+        facts: &Facts,
+    ) {
         let cold_start = facts.cold_start.as_secs_f64();
+        let rate = arrivals.map(|arrivals| arrivals.rate);
         self.sights.see(slot, rate, cold_start, foreseen);
-        let Some(rate) = rate.filter(|_| slot >= self.begins) else {
+        let Some(arrivals) = arrivals.filter(|_| slot >= self.begins) else {
             return;
         };
+        let rate = arrivals.rate;
         if self.lives.is_empty() {
             self.be_born(rate, facts);
         }
         let decay = 0.5_f64.powf(SLOT_SECS / HALF_LIFE_SECS);
         let seen = Sight::ALL.map(|sight| self.sights.rate(sight).unwrap_or(rate));
+        let level = seen[Sight::Level as usize];
+        self.doubt_anew(level / facts.pod_rps);
         for (candidate, life) in self.candidates.iter().zip(&mut self.lives) {
-            life.pass(rate, facts, decay);
+            life.pass(arrivals, facts, decay);
             let need = seen[candidate.sight as usize] * candidate.headroom / facts.pod_rps;
-            life.ask(need, candidate, facts);
+            life.ask(need, level, candidate, facts);
         }
         self.age = self.age.saturating_add(1);
         if slot.rem_euclid(COMPARED_EVERY_SLOTS) == 0 {
@@ -292,13 +319,27 @@ impl Tuner {
     fn be_born(&mut self, rate: f64, facts: &Facts) {
         let pods = PRIOR_HEADROOM * rate / facts.pod_rps;
         self.lives = (self.candidates.iter())
-            .map(|candidate| {
-                let away = (candidate.present_headroom() / PRIOR_HEADROOM).ln();
-                let doubt = PRIOR_POD_SECS * away * away * (rate / facts.pod_rps).max(1.0);
-                Life::new(pods, facts, doubt)
-            })
+            .map(|_| Life::new(pods, facts))
             .collect();
+        // All headrooms of a load below one pod come to one pod, or two: that tells nothing of more.
+        self.known_pods = 0.0;
+        self.doubt_anew((rate / facts.pod_rps).max(1.0));
         self.compare(facts);
+    }
+
+    /// A record counts for the load that it was made at. Each pod's worth that was never seen before is doubted as the first one
+    /// was: after a jump from four requests a second to forty, the tightest headroom has no record of a queue, because at one
+    /// pod it never had one.
+    fn doubt_anew(&mut self, pods: f64) {
+        let unknown = pods - self.known_pods;
+        if unknown <= 0.0 || unknown.is_nan() {
+            return;
+        }
+        self.known_pods = pods;
+        for (candidate, life) in self.candidates.iter().zip(&mut self.lives) {
+            let away = (candidate.present_headroom() / PRIOR_HEADROOM).ln();
+            life.doubt += PRIOR_POD_SECS * away * away * unknown;
+        }
     }
 
     fn compare(&mut self, facts: &Facts) {
@@ -326,9 +367,22 @@ impl Tuner {
     }
 }
 
-fn rate_of(bucket: Option<Bucket>) -> Option<f64> {
-    bucket
-        .filter(|bucket| bucket.seconds >= LEAST_SEEN)
-        .map(|bucket| bucket.rate())
-        .filter(|rate| rate.is_finite() && *rate >= 0.0)
+// === impl Arrivals ===
+
+impl Arrivals {
+    /// `None`: too little was seen of the slot.
+    fn of(bucket: Option<Bucket>) -> Option<Self> {
+        let bucket = bucket.filter(|bucket| bucket.seconds >= LEAST_SEEN)?;
+        let (rate, busiest) = (bucket.rate(), bucket.busiest());
+        let is_rate = |rate: f64| rate.is_finite() && rate >= 0.0;
+        (is_rate(rate) && is_rate(busiest)).then_some(Self { rate, busiest })
+    }
+
+    /// The same, evenly spread.
+    fn level(self) -> Self {
+        Self {
+            busiest: self.rate,
+            ..self
+        }
+    }
 }

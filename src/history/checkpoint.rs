@@ -36,10 +36,14 @@ const NEWEST: &str = "history.newest";
 const STEPS: f64 = 64.0;
 /// Values are counted in these: below one the scale is no longer logarithmic, and what rounds to none of them is lost.
 const UNIT: f64 = 1e-3;
+/// Steps that are one for the busiest second: 13 %.
+const COARSE: i32 = 8;
 /// No value is above e^47 thousandths, about 2e17: a decoded one stays finite and harmless whatever the bytes say.
 const MOST_STEPS: i32 = 47 * 64;
 
-const COLUMNS: usize = 9;
+/// The first version wrote [`FIRST_COLUMNS`], without the busiest second; a reader takes what more there is for a newer one's.
+const COLUMNS: usize = 10;
+const FIRST_COLUMNS: usize = 9;
 type Columns = [Vec<i32>; COLUMNS];
 
 /// What others keep beside the history, by name.
@@ -249,12 +253,13 @@ fn decode_minutes(bytes: &[u8]) -> Result<History, CheckpointError> {
     if first.unsigned_abs() > LAST_MILLIS / 60_000 {
         return Err(malformed("its first minute is in no year"));
     }
-    if usize::from(reader.u8()?) < COLUMNS {
+    let written = usize::from(reader.u8()?);
+    if written < FIRST_COLUMNS {
         return Err(malformed("it lacks columns"));
     }
     let rows = usize::try_from(rows / 60).unwrap_or(0);
-    let mut columns = Columns::default();
-    for (number, column) in columns.iter_mut().enumerate() {
+    let mut columns = Columns::default().map(|_| vec![0; rows]);
+    for (number, column) in columns.iter_mut().enumerate().take(written) {
         let length = reader.u32()? as usize;
         *column = decode_column(reader.take(length)?, rows, number)?;
     }
@@ -282,7 +287,11 @@ fn decode_column(bytes: &[u8], rows: usize, column: usize) -> Result<Vec<i32>, C
 }
 
 fn to_row(bucket: &Bucket) -> [i32; COLUMNS] {
-    let Bucket { load, seconds } = bucket;
+    let Bucket {
+        load,
+        seconds,
+        busiest,
+    } = bucket;
     let pods = steps_of(load.pod_seconds);
     let arrivals = steps_of(load.arrivals);
     let busy = steps_of(load.busy_seconds);
@@ -296,6 +305,7 @@ fn to_row(bucket: &Bucket) -> [i32; COLUMNS] {
         steps_of(load.service_seconds) - busy,
         steps_of(load.gpu_busy_seconds),
         steps_of(load.gpu_observed_seconds) - pods,
+        above(*busiest, load.arrivals / seconds),
     ]
 }
 
@@ -310,6 +320,7 @@ fn from_row(row: [i32; COLUMNS]) -> Bucket {
         service,
         gpu_busy,
         gpu_observed,
+        busiest,
     ] = row;
     Bucket {
         load: Load {
@@ -323,7 +334,22 @@ fn from_row(row: [i32; COLUMNS]) -> Bucket {
             gpu_observed_seconds: value_of(pods.saturating_add(gpu_observed)),
         },
         seconds: value_of(seconds),
+        busiest: from_above(busiest, value_of(arrivals) / value_of(seconds)),
     }
+}
+
+/// How far the busiest second lies above the `rate` of its minute, in coarse steps: the noise of a second's count is far wider.
+fn above(busiest: f64, rate: f64) -> i32 {
+    let steps = steps_of(busiest) - steps_of(rate);
+    (steps.max(0) + COARSE / 2) / COARSE
+}
+
+fn from_above(steps: i32, rate: f64) -> f64 {
+    if steps <= 0 || !rate.is_finite() {
+        return 0.0;
+    }
+    let above = steps.min(MOST_STEPS).saturating_mul(COARSE);
+    value_of(steps_of(rate).saturating_add(above))
 }
 
 /// Zero stays zero, what is more than zero stays more than zero; what is no number is zero.

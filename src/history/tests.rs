@@ -274,6 +274,82 @@ fn work_is_that_of_uncongested_minutes() {
 }
 
 #[test]
+fn a_queue_is_no_work_though_no_minute_but_the_first_was_without() {
+    // A minute at one a second, of half a second each; then twenty come a second, and two are served.
+    let mut history = recorded(1..=60, 1.0);
+    let mut waiting = 0.0;
+    for sec in 61..=36_000 {
+        waiting += 18.0;
+        let queued = Load {
+            pod_seconds: 1.0,
+            arrivals: 20.0,
+            completions: 2.0,
+            busy_seconds: waiting,
+            service_seconds: waiting / 10.0,
+            ..Load::default()
+        };
+        history.record(at(sec), &queued);
+        // Those who have waited for long leave.
+        waiting = f64::min(waiting, 5_000.0);
+    }
+    let work = history.work(at(36_000)).expect("some were served");
+    assert!((work.service_seconds - 0.5).abs() < 0.05, "{work:?}");
+}
+
+#[test]
+fn a_load_that_grows_is_no_queue() {
+    let mut history = recorded(1..=60, 1.0);
+    for sec in 61..=7_200 {
+        let rate = 1.0 + f64::from(i32::try_from(sec).expect("small")) / 100.0;
+        history.record(at(sec), &second(2.0, rate));
+    }
+    // All of it counts: the newest minutes have an effect.
+    let work = history.work(at(7_200)).expect("served");
+    assert!((work.service_seconds - 0.5).abs() < 1e-9, "{work:?}");
+    let kept = work::without_queues(&minutes_of(&history));
+    assert_eq!(kept.len(), 120);
+}
+
+fn minutes_of(history: &History) -> Vec<Bucket> {
+    let all = history.minutes(at(0)..at(7_200));
+    all.filter_map(|(_, bucket)| bucket).collect()
+}
+
+#[test]
+fn the_busiest_second_of_a_slot_is_kept_in_each_tier_and_in_a_checkpoint() {
+    let mut history = recorded(1..=90, 3.0);
+    for sec in 91..=120 {
+        let rate = if sec == 101 { 28.0 } else { 3.0 };
+        history.record(at(sec), &second(2.0, rate));
+    }
+    let busiest = |bucket: Option<Bucket>| bucket.expect("seen").busiest();
+    let tens: Vec<f64> = history
+        .tens(at(80)..at(120))
+        .map(|(_, bucket)| busiest(bucket))
+        .collect();
+    assert_eq!(tens, [3.0, 3.0, 28.0, 3.0]);
+    let of_minutes = |history: &History| -> Vec<f64> {
+        let minutes = history.minutes(at(0)..at(120));
+        minutes.map(|(_, bucket)| busiest(bucket)).collect()
+    };
+    assert_eq!(of_minutes(&history), [3.0, 28.0]);
+    let bytes = encode(&history, &Sections::new());
+    let (back, _) = decode(&bytes).expect("just written");
+    for (one, other) in of_minutes(&history).into_iter().zip(of_minutes(&back)) {
+        assert!((one - other).abs() <= 0.07 * one, "{one} {other}");
+    }
+    // A version that does not know of it has written one column less.
+    let columns = 20 + 1 + "history.minutes".len() + 4 + 4 + 8 + 4;
+    let mut older = bytes[20..].to_vec();
+    assert_eq!(older[columns - 20], 10);
+    older[columns - 20] = 9;
+    let (back, _) = decode(&seal(&older)).expect("it is as good");
+    for level in of_minutes(&back) {
+        assert!((2.9..4.0).contains(&level), "{level}");
+    }
+}
+
+#[test]
 fn recent_joins_the_seconds() {
     let mut history = recorded(1..=60, 4.0);
     for sec in 61..=90 {

@@ -11,6 +11,9 @@ use ringbuf::{Cons, Prod};
 use super::Bucket;
 use crate::report::Load;
 
+/// Turns are a second apart.
+const SHORTEST_LOOK_MILLIS: i64 = 500;
+
 /// Slots are numbered from the Unix epoch, so that two tiers, two processes and two days agree where a slot begins.
 ///
 /// Both ends of the ring are held here: ringbuf shows its contents through a shared reference only to a consumer, and
@@ -99,6 +102,18 @@ impl Tier {
                 bucket.load.add(&load.scaled(share));
                 bucket.seconds += as_f64(overlap) / 1000.0;
             }
+        }
+    }
+
+    /// The same load as one look, for the slot's busiest second.
+    pub(super) fn note_busiest(&mut self, from: i64, to: i64, load: &Load) {
+        // A look of some milliseconds that meets one request tells no rate.
+        if to - from < SHORTEST_LOOK_MILLIS {
+            return;
+        }
+        let rate = load.arrivals * 1000.0 / as_f64(to - from);
+        if let Some(bucket) = self.open(self.slot_of(to - 1)) {
+            bucket.busiest = bucket.busiest.max(rate);
         }
     }
 

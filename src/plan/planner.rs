@@ -102,6 +102,7 @@ impl Draft<'_> {
             need,
             steady,
             waiting,
+            arrivals,
             is_over,
             is_overrun,
             text,
@@ -116,7 +117,7 @@ impl Draft<'_> {
                 let most = if is_overrun { f64::INFINITY } else { current };
                 let backed = need.filter(|_| is_over).map_or(0.0, |need| need.min(most));
                 let present = steady.unwrap_or(current).max(backed);
-                self.follow(&advice, present, waiting)
+                self.follow(&advice, present, (waiting, arrivals))
             }
             Err(why) => {
                 let text = format!("nothing was learnt yet, as {}", why.words());

@@ -33,6 +33,8 @@ pub(super) struct Present {
     pub(super) steady: Option<f64>,
     /// Requests beyond what the ready pods hold at their targets.
     pub(super) waiting: f64,
+    /// Arrivals a second.
+    pub(super) arrivals: f64,
     /// Whether the ready pods are above their targets: more than a ratio near 1 says.
     pub(super) is_over: bool,
     /// Whether they are, and none is on its way.
@@ -108,6 +110,7 @@ pub(super) fn present(inputs: &Inputs<'_>, held: f64) -> Present {
         need,
         steady,
         waiting,
+        arrivals: demand.arrivals,
         is_over,
         is_overrun: is_over && !is_help_coming(inputs.snapshot),
         text,
@@ -123,6 +126,7 @@ impl Present {
             need: None,
             steady: None,
             waiting: 0.0,
+            arrivals: 0.0,
             is_over: false,
             is_overrun: false,
             text: format!("{why}: the {replicas} replicas asked for stay"),

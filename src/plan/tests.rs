@@ -476,13 +476,36 @@ fn what_was_learnt_decides_and_says_how_it_looked_ahead() {
 
 #[test]
 fn a_backlog_is_cleared_at_the_pace_that_was_learnt() {
-    // Four pods hold 32 in flight; 480 more wait, and a pod clears eight a second.
-    let case = Case::new().load(16.0, 512.0).advised(16.0);
+    // Four pods hold 32 in flight and serve as many a second; 480 more wait. Of 80 a second, 48 more each second will.
+    let case = Case::new().load(80.0, 512.0).advised(16.0);
     assert_eq!(
         case.plan().needed_ahead,
-        Some(4),
-        "3 for the load and 1 for the backlog"
+        Some(16),
+        "3 for the load and 13 for the 6,240 that will wait in two minutes"
     );
+}
+
+#[test]
+fn while_many_wait_nothing_that_was_asked_for_is_sent_back() {
+    // Of 16 a second, the four pods have served the 480 before another one could come.
+    let mut case = Case::new().load(16.0, 512.0).advised(16.0);
+    let plan = case.plan();
+    assert_eq!((plan.needed_ahead, plan.desired), (Some(3), 4));
+    // Twelve are on their way and more than enough: 480 are more than what is served in two seconds.
+    case = case.load(30.0, 512.0);
+    case.spec = 16;
+    case.starting = 12;
+    let mut planner = Planner::new();
+    for minute in 0..20 {
+        let plan = case.plan_with(&mut planner, 60 * minute);
+        assert_eq!(plan.desired, 16, "minute {minute}: {:?}", plan.reasons);
+    }
+    // Nobody waits any more: they go.
+    let mut calm = Case::new().load(16.0, 16.0).advised(16.0);
+    calm.spec = 16;
+    calm.starting = 12;
+    let plan = calm.plan_with(&mut planner, 60 * 60);
+    assert!(plan.desired < 16, "{:?}", plan.reasons);
 }
 
 #[test]

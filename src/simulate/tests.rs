@@ -1,5 +1,7 @@
 //! Whole simulations: what must hold of any trace.
 
+mod shapes;
+
 use std::sync::atomic::AtomicU64;
 
 use proptest::prelude::*;

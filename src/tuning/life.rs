@@ -5,8 +5,9 @@
 
 use std::collections::VecDeque;
 
+use super::backlog::{Line, backlog};
 use super::queue::late_share;
-use super::{Candidate, Facts, SLOT_SECS};
+use super::{Arrivals, Candidate, Facts, SLOT_SECS};
 use crate::units::pods;
 
 /// The longest that a request may wait to be started, as for the baselines.
@@ -34,7 +35,7 @@ pub(super) struct Life {
 
 impl Life {
     /// Begins with as many ready pods as `need` wants.
-    pub(super) fn new(need: f64, facts: &Facts, doubt: f64) -> Self {
+    pub(super) fn new(need: f64, facts: &Facts) -> Self {
         Self {
             ready: bounded(need, facts),
             starting: VecDeque::new(),
@@ -43,12 +44,13 @@ impl Life {
             asked: VecDeque::new(),
             pod_secs: 0.0,
             late: 0.0,
-            doubt,
+            doubt: 0.0,
         }
     }
 
-    /// A step of `rate` arrivals a second; what was before counts `decay` of what it did.
-    pub(super) fn pass(&mut self, rate: f64, facts: &Facts, decay: f64) {
+    /// A step of `arrivals`; what was before counts `decay` of what it did.
+    pub(super) fn pass(&mut self, arrivals: Arrivals, facts: &Facts, decay: f64) {
+        let Arrivals { rate, busiest } = arrivals;
         self.step = self.step.wrapping_add(1);
         let cold_start = steps(facts.cold_start.as_secs_f64());
         while let Some((asked, count)) = self.starting.front().copied()
@@ -79,15 +81,22 @@ impl Life {
             )),
             None => late,
         };
+        // What comes in one second is served in that second and within the SLO after it, behind what waited before.
+        let of_burst = (before + busiest - (1.0 + SLO_SECS) * served).clamp(0.0, busiest);
         self.pod_secs = self.pod_secs * decay + f64::from(self.pods()) * SLOT_SECS;
-        self.late = self.late * decay + late * rate * SLOT_SECS;
+        self.late = self.late * decay + of_burst.max(late * rate * SLOT_SECS);
         self.doubt *= decay;
     }
 
-    /// The candidate decides: pods for the rate that it sees, and for the backlog.
-    pub(super) fn ask(&mut self, need: f64, candidate: &Candidate, facts: &Facts) {
-        let backlog = self.queue / (facts.pod_rps * candidate.drain.as_secs_f64());
-        let wanted = bounded(need + backlog, facts);
+    /// The candidate decides: pods for the rate that it sees, and for what will wait of `level` arrivals a second when they come.
+    pub(super) fn ask(&mut self, need: f64, level: f64, candidate: &Candidate, facts: &Facts) {
+        let backlog =
+            self.will_wait(level, facts) / (facts.pod_rps * candidate.drain.as_secs_f64());
+        let mut wanted = bounded(need + backlog, facts);
+        // Help on its way is not sent back while it is waited for.
+        if self.queue > SLO_SECS * f64::from(self.ready) * facts.pod_rps {
+            wanted = wanted.max(self.pods());
+        }
         while self.asked.back().is_some_and(|(_, least)| *least <= wanted) {
             self.asked.pop_back();
         }
@@ -100,6 +109,27 @@ impl Life {
             }
             self.asked.pop_front();
         }
+    }
+
+    /// What waits one cold start later, of those that wait now and those that come until then.
+    fn will_wait(&self, level: f64, facts: &Facts) -> f64 {
+        if self.queue <= 0.0 {
+            return 0.0;
+        }
+        let cold_start = steps(facts.cold_start.as_secs_f64());
+        let comes = |asked: u32| {
+            let age = self.step.wrapping_sub(asked);
+            f64::from(cold_start.saturating_sub(age)) * SLOT_SECS
+        };
+        let starting = { self.starting.iter() }.map(|(asked, count)| (comes(*asked), *count));
+        backlog(Line {
+            waiting: self.queue,
+            arrivals: level,
+            pod_rps: facts.pod_rps,
+            ready: self.ready,
+            starting,
+            after: f64::from(cold_start) * SLOT_SECS,
+        })
     }
 
     fn pods(&self) -> u32 {

@@ -4,23 +4,31 @@
 use std::time::Duration;
 
 use super::{Draft, whole_secs};
+use crate::fleet::{Pod, PodPhase};
 use crate::plan::{Step, pods};
 use crate::policy::{Behavior, Mode};
+use crate::tuning::backlog::{Line, backlog};
 use crate::tuning::{Advice, Candidate};
 use crate::units::Shown;
+
+/// The longest that a request may wait to be started, as in the candidates' worlds.
+const SLO_SECS: f64 = 2.0;
 
 // === impl Draft ===
 
 impl Draft<'_> {
-    /// The steps ahead, trust and mode. `present`: pods that are needed whatever was learnt.
-    pub(super) fn follow(&mut self, advice: &Advice, present: f64, waiting: f64) -> f64 {
+    /// The steps ahead, trust and mode. `present`: pods that are needed whatever was learnt; `line`: what waits, and arrivals a
+    /// second.
+    pub(super) fn follow(&mut self, advice: &Advice, present: f64, line: (f64, f64)) -> f64 {
         let Candidate {
             sight,
             headroom,
             drain,
             ..
         } = advice.candidate;
-        let backlog = waiting / (advice.pod_rps * drain.as_secs_f64());
+        let (waiting, arrivals) = line;
+        let will_wait = self.will_wait(waiting, arrivals, advice.pod_rps);
+        let backlog = will_wait / (advice.pod_rps * drain.as_secs_f64());
         let text = format!(
             "by {}, {:.1} arrivals a second at most while a new pod takes {}; at {:.1} a pod and {headroom:.2} times as much in hand they need {:.1} pods",
             sight.words(),
@@ -31,7 +39,9 @@ impl Draft<'_> {
         );
         let text = if backlog >= 0.05 {
             let drain = Shown(drain);
-            format!("{text}, and {backlog:.1} for {waiting:.0} that wait, to be gone in {drain}")
+            format!(
+                "{text}, and {backlog:.1} for {will_wait:.0} that will wait by then ({waiting:.0} do now), to be gone in {drain}"
+            )
         } else {
             text
         };
@@ -62,7 +72,45 @@ impl Draft<'_> {
             ),
         };
         self.say(Step::Mode, format!("{}: {text}", mode.label()));
+        let served = self.inputs.snapshot.ready() as f64 * advice.pod_rps;
+        let current = f64::from(self.current);
+        if waiting > SLO_SECS * served && acting < current {
+            self.say(
+                Step::Starting,
+                format!(
+                    "{waiting:.0} wait, more than is served in {SLO_SECS} s: none of the {current} asked for is sent back"
+                ),
+            );
+            return current;
+        }
         acting
+    }
+
+    /// What waits when pods come that are asked for now.
+    fn will_wait(&self, waiting: f64, arrivals: f64, pod_rps: f64) -> f64 {
+        if waiting <= 0.0 {
+            return 0.0;
+        }
+        let snapshot = self.inputs.snapshot;
+        let (now, lead_time) = (self.inputs.now.instant, self.inputs.lead_time);
+        let is_starting = |pod: &&Pod| matches!(pod.phase, PodPhase::Pending | PodPhase::Starting);
+        let mut starting: Vec<f64> = { snapshot.pods.iter() }
+            .filter(is_starting)
+            .map(|pod| {
+                lead_time
+                    .saturating_sub(now.since(pod.created))
+                    .as_secs_f64()
+            })
+            .collect();
+        starting.sort_unstable_by(f64::total_cmp);
+        backlog(Line {
+            waiting,
+            arrivals,
+            pod_rps,
+            ready: u32::try_from(snapshot.ready()).unwrap_or(u32::MAX),
+            starting: starting.into_iter().map(|comes| (comes, 1)),
+            after: lead_time.as_secs_f64(),
+        })
     }
 
     /// What was once asked for is kept for as long as it has paid to keep it, or as the user wrote.
