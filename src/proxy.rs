@@ -57,6 +57,7 @@ mod tls;
 mod tunnel;
 mod upload;
 mod upstream;
+mod walk;
 mod window;
 mod wire;
 

@@ -9,11 +9,8 @@ use std::sync::Arc;
 use super::Shared;
 use super::headers::Peer;
 use super::refused::{self, Reason};
+use super::walk::{Head, PEEK, Walk, Wanted};
 
-/// Length, type, flags and stream.
-const HEAD: usize = 9;
-/// The same and four bytes more: those that say why a stream is reset.
-const PEEK: usize = HEAD + 4;
 const TYPE_DATA: u8 = 0;
 const TYPE_HEADERS: u8 = 1;
 const TYPE_RST_STREAM: u8 = 3;
@@ -28,20 +25,17 @@ const OPEN: usize = 1_000;
 #[derive(Debug)]
 pub(super) struct Frames {
     walk: Walk,
+    streams: Streams,
     shared: Arc<Shared>,
     peer: Peer,
 }
 
-/// Where in which frame the bytes are.
+/// What the frames have said of the streams.
 #[derive(Debug, Default)]
-struct Walk {
-    head: [u8; PEEK],
-    have: usize,
-    /// Bytes of a frame that are still to come and say nothing.
-    skip: usize,
-    /// Streams whose responses have begun and not ended: what ends them may be trailers.
+struct Streams {
+    /// Those whose responses have begun and not ended: what ends them may be trailers.
     open: Vec<u32>,
-    /// The last stream to which h2 gave an answer of its own.
+    /// The last one to which h2 gave an answer of its own.
     bare: u32,
 }
 
@@ -59,6 +53,7 @@ impl Frames {
     pub(super) fn new(shared: &Arc<Shared>, peer: &Peer) -> Self {
         Self {
             walk: Walk::default(),
+            streams: Streams::default(),
             shared: Arc::clone(shared),
             peer: peer.clone(),
         }
@@ -69,14 +64,18 @@ impl Frames {
         for piece in pieces {
             let part = &piece[..piece.len().min(written)];
             written -= part.len();
-            let (shared, peer) = (&self.shared, &self.peer);
-            self.walk.pass(part, &mut |told| match told {
-                Told::Bare => refused::note(shared, peer, Reason::TooLarge, ""),
-                Told::Reset(reason) => {
-                    if let Some(reason) = refusal(reason) {
-                        refused::note(shared, peer, reason, "");
-                    }
+            let (streams, shared, peer) = (&mut self.streams, &self.shared, &self.peer);
+            self.walk.pass(part, |head, first| {
+                let (wanted, told) = streams.read(head, first);
+                let reason = match told {
+                    Some(Told::Bare) => Some(Reason::TooLarge),
+                    Some(Told::Reset(reason)) => refusal(reason),
+                    None => None,
+                };
+                if let Some(reason) = reason {
+                    refused::note(shared, peer, reason, "");
                 }
+                wanted
             });
             if written == 0 {
                 return;
@@ -85,63 +84,48 @@ impl Frames {
     }
 }
 
-// === impl Walk ===
+// === impl Streams ===
 
-impl Walk {
-    fn pass(&mut self, mut bytes: &[u8], tell: &mut impl FnMut(Told)) {
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let skipped = self.skip.min(bytes.len());
-                self.skip -= skipped;
-                bytes = &bytes[skipped..];
-                continue;
+impl Streams {
+    /// What is wanted of a frame, and what it tells.
+    fn read(&mut self, head: Head, first: Option<[u8; PEEK]>) -> (Wanted, Option<Told>) {
+        let Head {
+            length,
+            kind,
+            flags,
+            stream,
+        } = head;
+        let ends = flags & END_STREAM != 0;
+        let told = match (kind, first) {
+            (TYPE_RST_STREAM, Some(reason)) => {
+                self.reset(stream, u32::from_be_bytes(reason).into())
             }
-            let wanted = if self.have < HEAD { HEAD } else { PEEK };
-            let taken = (wanted - self.have).min(bytes.len());
-            self.head[self.have..self.have + taken].copy_from_slice(&bytes[..taken]);
-            self.have += taken;
-            bytes = &bytes[taken..];
-            if self.have == wanted {
-                self.read(tell);
-            }
-        }
-    }
-
-    fn read(&mut self, tell: &mut impl FnMut(Told)) {
-        let [l0, l1, l2, kind, flags, s0, s1, s2, s3, r0, r1, r2, r3] = self.head;
-        let length = u32::from_be_bytes([0, l0, l1, l2]) as usize;
-        let stream = u32::from_be_bytes([s0 & 0x7f, s1, s2, s3]);
-        let (ends, peeked) = (flags & END_STREAM != 0, self.have - HEAD);
-        match kind {
-            TYPE_RST_STREAM if peeked > 0 => {
-                self.reset(stream, u32::from_be_bytes([r0, r1, r2, r3]).into(), tell);
-            }
-            TYPE_RST_STREAM if length == PEEK - HEAD => return,
-            TYPE_DATA if ends => {
+            (TYPE_RST_STREAM, None) if length == PEEK => return (Wanted::First, None),
+            (TYPE_DATA, _) if ends => {
                 self.end(stream);
+                None
             }
-            TYPE_HEADERS if peeked > 0 && r0 == STATUS => self.bare(stream, tell),
-            TYPE_HEADERS if peeked > 0 => {}
-            TYPE_HEADERS if !ends => self.begin(stream),
-            TYPE_HEADERS if self.end(stream) => {}
-            TYPE_HEADERS if length == STATUS_BYTES => return,
-            TYPE_HEADERS if length == 1 => self.bare(stream, tell),
-            _ => {}
-        }
-        self.skip = length - peeked;
-        self.have = 0;
+            (TYPE_HEADERS, Some([STATUS, ..])) => Some(self.bare(stream)),
+            (TYPE_HEADERS, None) if !ends => {
+                self.begin(stream);
+                None
+            }
+            (TYPE_HEADERS, None) if self.end(stream) => None,
+            (TYPE_HEADERS, None) if length == STATUS_BYTES => return (Wanted::First, None),
+            (TYPE_HEADERS, None) if length == 1 => Some(self.bare(stream)),
+            _ => None,
+        };
+        (Wanted::Nothing, told)
     }
 
-    fn bare(&mut self, stream: u32, tell: &mut impl FnMut(Told)) {
+    fn bare(&mut self, stream: u32) -> Told {
         self.bare = stream;
-        tell(Told::Bare);
+        Told::Bare
     }
 
-    fn reset(&mut self, stream: u32, reason: h2::Reason, tell: &mut impl FnMut(Told)) {
+    fn reset(&mut self, stream: u32, reason: h2::Reason) -> Option<Told> {
         // Where a response had begun, it broke off, or its client gave it up.
-        if !self.end(stream) && stream != self.bare {
-            tell(Told::Reset(reason));
-        }
+        (!self.end(stream) && stream != self.bare).then_some(Told::Reset(reason))
     }
 
     fn begin(&mut self, stream: u32) {
@@ -200,9 +184,14 @@ mod tests {
         ];
         let sent = sent.concat();
         for size in 1..=sent.len() {
-            let (mut walk, mut seen) = (Walk::default(), Vec::new());
+            let (mut walk, mut streams) = (Walk::default(), Streams::default());
+            let mut seen = Vec::new();
             for piece in sent.chunks(size) {
-                walk.pass(piece, &mut |told| seen.push(told));
+                walk.pass(piece, |head, first| {
+                    let (wanted, told) = streams.read(head, first);
+                    seen.extend(told);
+                    wanted
+                });
             }
             let expected = [
                 Told::Bare,
@@ -210,7 +199,7 @@ mod tests {
                 Told::Bare,
             ];
             assert_eq!(seen, expected, "in pieces of {size}");
-            assert!(walk.open.is_empty());
+            assert!(streams.open.is_empty());
         }
     }
 }

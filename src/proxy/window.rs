@@ -12,6 +12,8 @@ use std::task::{Context, Poll, Waker, ready};
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use super::walk::{PEEK, Walk, Wanted};
+
 /// What every connection begins with (RFC 9113, 6.9.2); only `WINDOW_UPDATE` changes it.
 const INITIAL: i64 = 65_535;
 /// What a body may send without leaving room for others: a prompt of usual size, or a call of gRPC.
@@ -19,10 +21,6 @@ const SMALL: usize = 16 * 1_024;
 /// Of its widest, what larger bodies leave free: one part in so many. A server may say that it has read only when half of
 /// the window was taken, so it must be well below that half.
 const RESERVE: i64 = 8;
-/// A frame's head: length, type, flags, stream.
-const HEAD: usize = 9;
-/// And with the increment of a `WINDOW_UPDATE`.
-const UPDATE: usize = HEAD + 4;
 const TYPE_WINDOW_UPDATE: u8 = 8;
 
 /// The room that is left.
@@ -37,16 +35,8 @@ pub(super) struct Window {
 #[derive(Debug)]
 pub(super) struct Watched<S> {
     stream: S,
-    frames: Frames,
+    walk: Walk,
     window: Arc<Window>,
-}
-
-/// Where in which frame the reading is.
-#[derive(Debug, Default)]
-struct Frames {
-    head: [u8; UPDATE],
-    filled: usize,
-    skip: usize,
 }
 
 // === impl Window ===
@@ -109,7 +99,7 @@ impl<S> Watched<S> {
     pub(super) fn new(stream: S, window: Arc<Window>) -> Self {
         Self {
             stream,
-            frames: Frames::default(),
+            walk: Walk::default(),
             window,
         }
     }
@@ -125,8 +115,9 @@ impl<S: AsyncRead + Unpin> AsyncRead for Watched<S> {
         let before = buf.filled().len();
         ready!(Pin::new(&mut this.stream).poll_read(cx, buf))?;
         let window = &this.window;
-        this.frames
-            .read(&buf.filled()[before..], |bytes| window.grow(bytes));
+        read(&mut this.walk, &buf.filled()[before..], |bytes| {
+            window.grow(bytes);
+        });
         Poll::Ready(Ok(()))
     }
 }
@@ -161,45 +152,21 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Watched<S> {
     }
 }
 
-// === impl Frames ===
-
-impl Frames {
-    /// Tells `grown` of each `WINDOW_UPDATE` of the connection that ends in `bytes`, wherever they were cut.
-    fn read(&mut self, mut bytes: &[u8], grown: impl Fn(u32)) {
-        while !bytes.is_empty() {
-            if self.skip > 0 {
-                let skipped = self.skip.min(bytes.len());
-                self.skip -= skipped;
-                bytes = &bytes[skipped..];
-                continue;
-            }
-            let wanted = if self.filled < HEAD { HEAD } else { UPDATE };
-            let taken = (wanted - self.filled).min(bytes.len());
-            self.head[self.filled..self.filled + taken].copy_from_slice(&bytes[..taken]);
-            self.filled += taken;
-            bytes = &bytes[taken..];
-            if self.filled == HEAD && !self.is_update() {
-                self.skip = self.length();
-                self.filled = 0;
-            } else if self.filled == UPDATE {
-                let [.., a, b, c, d] = self.head;
-                // The first bit is reserved.
-                grown(u32::from_be_bytes([a & 0x7f, b, c, d]));
-                self.filled = 0;
-            }
+/// Tells `grown` of each `WINDOW_UPDATE` of the connection that ends in `bytes`, wherever they were cut.
+fn read(walk: &mut Walk, bytes: &[u8], grown: impl Fn(u32)) {
+    walk.pass(bytes, |head, first| {
+        if let Some([a, b, c, d]) = first {
+            // The first bit is reserved.
+            grown(u32::from_be_bytes([a & 0x7f, b, c, d]));
         }
-    }
-
-    fn length(&self) -> usize {
-        let [a, b, c, ..] = self.head;
-        u32::from_be_bytes([0, a, b, c]) as usize
-    }
-
-    /// Of the connection: of a stream it would name that.
-    fn is_update(&self) -> bool {
-        let stream = &self.head[5..HEAD];
-        self.head[3] == TYPE_WINDOW_UPDATE && self.length() == UPDATE - HEAD && stream == [0; 4]
-    }
+        // Of the connection: of a stream it would name that.
+        let is_update = head.kind == TYPE_WINDOW_UPDATE && head.length == PEEK && head.stream == 0;
+        if is_update {
+            Wanted::First
+        } else {
+            Wanted::Nothing
+        }
+    });
 }
 
 #[cfg(test)]
@@ -226,9 +193,9 @@ mod tests {
         ]
         .concat();
         for size in 1..=bytes.len() {
-            let (mut frames, grown) = (Frames::default(), RefCell::new(Vec::new()));
+            let (mut walk, grown) = (Walk::default(), RefCell::new(Vec::new()));
             for piece in bytes.chunks(size) {
-                frames.read(piece, |bytes| grown.borrow_mut().push(bytes));
+                read(&mut walk, piece, |bytes| grown.borrow_mut().push(bytes));
             }
             assert_eq!(grown.into_inner(), [258, 5], "{size}");
         }
