@@ -22,7 +22,7 @@
 //! above. `tests/architecture.rs` parses this table and holds the sources to it.
 //!
 //! ```floors
-//!  0 clock units lifecycle causes cgroup memory pace ablation
+//!  0 clock units lifecycle causes cgroup memory pace ablation labels
 //!  1 policy proxy gpu engine api
 //!  2 leader report layer
 //!  3 fleet
@@ -42,7 +42,7 @@
 //! # What is pure
 //!
 //! ```pure
-//! units pace ablation policy engine::dialect engine::tally engine::text history forecast behavior tuning plan baseline
+//! units pace ablation labels policy engine::dialect engine::tally engine::text history forecast behavior tuning plan baseline
 //! fleet::parting fleet::reach fleet::spread controller leader::machine leader::part leader::preference inject
 //! simulate::clairvoyant simulate::columns simulate::foresight simulate::leader simulate::ledger simulate::play
 //! simulate::poisson simulate::summary simulate::timeline backtest::conformal backtest::holt_winters backtest::measure backtest::minutes
@@ -71,6 +71,7 @@ pub mod forecast;
 pub mod gpu;
 pub mod history;
 pub mod inject;
+pub mod labels;
 pub mod layer;
 pub mod leader;
 pub mod lifecycle;

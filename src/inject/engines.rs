@@ -16,6 +16,7 @@ use self::command::Command;
 use self::flags::{in_assignments, in_flags};
 use self::guess::by_what_it_says;
 use self::known::{Engine, Form, Setting, engine};
+pub(super) use self::value::references;
 use self::variables::{Found, Trust, find, in_variable, set_variable, told_to_others};
 use super::edits::{Edits, undo};
 use super::task::{Task, declared};

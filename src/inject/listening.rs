@@ -2,6 +2,7 @@
 
 use serde_json::Value;
 
+use super::engines::references;
 use super::task::Task;
 
 /// Flags that say at which address a server listens.
@@ -68,24 +69,17 @@ pub(super) fn refuse_pod_address(task: &mut Task) {
 fn is_address_of_the_pod(text: &str, variables: &[&str]) -> bool {
     let text = text.trim_matches(['"', '\'']);
     let text = text.split_once("://").map_or(text, |(_, address)| address);
-    let starts = |start: &str| {
-        let rest = text.strip_prefix(start);
-        // `$POD_IPS` is another one.
+    let is_variable = |name: &&str| {
+        let mut found = references(text, name);
+        found.any(|at| matches!(&text[..at], "" | "["))
+    };
+    let is_command = |command: &&str| {
+        let rest = text.strip_prefix(*command);
         rest.is_some_and(|rest| {
             !rest.starts_with(|sign: char| sign.is_ascii_alphanumeric() || sign == '_')
         })
     };
-    let is_variable = |name: &&str| {
-        [
-            format!("$({name})"),
-            format!("${{{name}}}"),
-            format!("${name}"),
-            format!("[$({name})]"),
-        ]
-        .iter()
-        .any(|form| starts(form))
-    };
-    variables.iter().any(is_variable) || starts("$(hostname") || starts("`hostname")
+    variables.iter().any(is_variable) || ["$(hostname", "`hostname"].iter().any(is_command)
 }
 
 #[cfg(test)]

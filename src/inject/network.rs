@@ -1,12 +1,11 @@
 //! Network policies: what lets the leader reach its members, and what would keep requests from the sidecar.
 
-use std::collections::BTreeMap;
-
 use serde_json::{Value, json};
 
 use super::ports::Route;
 use super::task::Task;
-use super::workload::{Workload, described, is_one_namespace, strings};
+use super::workload::{Workload, described, is_one_namespace};
+use crate::labels;
 use crate::leader::preference::LABEL_LEAD;
 
 /// Which NetworkPolicy comes with a fleet.
@@ -118,7 +117,9 @@ impl Isolation {
 
     fn selects(&self, workload: &Workload) -> bool {
         is_one_namespace(self.namespace.as_deref(), workload.namespace.as_deref())
-            && is_matched(&self.selector, &workload.labels)
+            && labels::selects(&self.selector, |name| {
+                Some(workload.labels.get(name)?.as_str())
+            })
     }
 
     /// Whether it is surely of this workload's namespace, and not by the place where either is applied.
@@ -135,32 +136,6 @@ impl Isolation {
         });
         open.next().is_some()
     }
-}
-
-/// Whether labels are those that a selector asks for, by Kubernetes' rule: all of `matchLabels` and all of `matchExpressions`. One
-/// that is empty asks for nothing.
-fn is_matched(selector: &Value, labels: &BTreeMap<String, String>) -> bool {
-    let is_met = |wanted: &Value| {
-        let there = wanted["key"].as_str().and_then(|key| labels.get(key));
-        let values = wanted["values"].as_array().into_iter().flatten();
-        let is_among = |label: &String| { values }.any(|value| value == label.as_str());
-        match wanted["operator"].as_str() {
-            Some("In") => there.is_some_and(is_among),
-            Some("NotIn") => !there.is_some_and(is_among),
-            Some("Exists") => there.is_some(),
-            Some("DoesNotExist") => there.is_none(),
-            // The API server takes no other one.
-            _ => false,
-        }
-    };
-    let mut expressions = selector["matchExpressions"]
-        .as_array()
-        .into_iter()
-        .flatten();
-    strings(&selector["matchLabels"])
-        .iter()
-        .all(|(key, value)| labels.get(key) == Some(value))
-        && expressions.all(is_met)
 }
 
 /// What has to stand beside the policies of the input: `given`, or what they make necessary.

@@ -144,14 +144,11 @@ impl Service {
         &'a self,
         server: &'a Container<'_>,
     ) -> impl Iterator<Item = &'a Target> {
-        let is_traffic = |port: &&ServicePort| {
-            let named = port.target.declared(server);
-            let own = named.and_then(|(name, _)| name);
-            let is_elsewhere = matches!(port.target, Target::Name(_)) && named.is_none();
-            !is_elsewhere && !is_metrics(own) && !is_metrics(port.name.as_deref())
-        };
-        let ports = self.ports.iter().filter(is_traffic);
-        ports.map(|port| &port.target)
+        self.all_targets().filter(|target| {
+            let named = target.declared(server);
+            let is_elsewhere = matches!(target, Target::Name(_)) && named.is_none();
+            !is_elsewhere && !is_metrics(named.and_then(|(name, _)| name))
+        })
     }
 }
 

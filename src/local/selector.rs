@@ -7,6 +7,7 @@ use serde_json::Value;
 use super::json;
 use super::kind::Kind;
 use super::refusal::Refusal;
+use crate::labels;
 
 /// Which objects a list or watch wants.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -63,35 +64,9 @@ impl Selector {
     }
 }
 
-/// Whether `labels` satisfy a `LabelSelector` object (`matchLabels` and `matchExpressions`).
+/// Whether `labels` satisfy a `LabelSelector` object.
 pub(super) fn selects(selector: &Value, labels: Option<&Value>) -> bool {
-    let label = |name: &str| labels.and_then(|map| map.get(name)).and_then(Value::as_str);
-    let equal = selector
-        .get("matchLabels")
-        .and_then(Value::as_object)
-        .is_none_or(|wanted| {
-            wanted
-                .iter()
-                .all(|(name, value)| label(name) == value.as_str())
-        });
-    equal
-        && json::elements(selector, "/matchExpressions")
-            .iter()
-            .all(|expression| {
-                let found = label(json::text(expression, "/key"));
-                let listed = found.is_some_and(|is| {
-                    json::elements(expression, "/values")
-                        .iter()
-                        .any(|value| value.as_str() == Some(is))
-                });
-                match json::text(expression, "/operator") {
-                    "In" => listed,
-                    "NotIn" => !listed,
-                    "Exists" => found.is_some(),
-                    "DoesNotExist" => found.is_none(),
-                    _ => false,
-                }
-            })
+    labels::selects(selector, |name| labels?.get(name)?.as_str())
 }
 
 /// A `LabelSelector` object as text: `app=web,tier in (a,b)`.

@@ -59,7 +59,10 @@ pub(super) fn is_host(text: &str) -> bool {
 }
 
 /// Where a text refers to a variable: `$(NAME)`, and in a shell `$NAME` and `${NAME..}`. `$NAMELY` is another one.
-pub(super) fn references<'a>(text: &'a str, name: &'a str) -> impl Iterator<Item = usize> + 'a {
+pub(in crate::inject) fn references<'a>(
+    text: &'a str,
+    name: &'a str,
+) -> impl Iterator<Item = usize> + 'a {
     text.match_indices(name).filter_map(move |(at, _)| {
         let (before, after) = (&text[..at], &text[at + name.len()..]);
         let is_whole = !after.starts_with(|sign: char| sign.is_ascii_alphanumeric() || sign == '_');
